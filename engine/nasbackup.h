@@ -1,0 +1,201 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The library's front door: everything that other programs (and our own command) may use.
+//
+// Thread-safety: the functions may be called from any thread, several jobs at once; one object is used by one thread
+// at a time unless its comment says more. Errors: every function that can fail throws nasbackup::Error. Sizes are in
+// bytes, times in seconds, paths in the host's encoding. The jobs run inside the calling process: a target that hangs
+// in the kernel hangs the caller. A program that must not hang does what the command does: it runs the job in a child
+// process and watches it through a Lifeline.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+namespace nasbackup {
+
+/// What a run comes to. The numbers are the command's exit statuses (see `nasbackup --help`).
+enum class Outcome : int {
+  done = 0,
+  failed = 1,
+  done_with_warnings = 3,
+  not_found = 10,
+  locked = 11,
+  wrong_key = 12,
+  damaged = 13,
+  target_full = 14,
+  source_problem = 15,
+  timed_out = 16,
+  usage = 64,
+};
+
+/// The one exception that leaves the library: an outcome and one line "where: what: value".
+class Error : public std::runtime_error {
+ public:
+  Error(Outcome outcome, const std::string& message) : std::runtime_error(message), outcome_(outcome) {}
+  Outcome outcome() const noexcept { return outcome_; }
+
+ private:
+  Outcome outcome_;
+};
+
+struct LifelineState;
+
+/// A page of memory shared by a job and whoever watches over it, also across fork(): what the job holds of a guest,
+/// how far it is, and since when a call on the target has not come back. It also owns the run's identity: an id and a
+/// lock file under /run/nasbackup that says "alive" for as long as any process that inherited it lives.
+/// Create it before fork(). Its functions may be called from any thread or process that has it.
+class Lifeline {
+ public:
+  Lifeline();
+  ~Lifeline();
+  Lifeline(const Lifeline&) = delete;
+  Lifeline& operator=(const Lifeline&) = delete;
+
+  /// The random id of this run: 16 hexadecimal digits. Socket, scratch files and partial set carry it.
+  std::string run_id() const;
+  /// For how long the oldest call on the target that has not come back has been under way; zero when there is none.
+  std::chrono::nanoseconds target_stalled_for() const noexcept;
+  /// True while a guest is frozen or has our backup job.
+  bool holds_guest() const noexcept;
+  /// Thaws the guest and ends our backup job, as far as the job says that it holds them. For the watcher, once the
+  /// job's process is dead or given up. Tries until `deadline` from now; returns what is still held, empty when nothing.
+  std::string release_guest(std::chrono::seconds deadline) noexcept;
+  /// Gives the run's lock up although a process that hangs in the kernel still has it open.
+  void abandon() noexcept;
+
+  LifelineState& state() const noexcept { return *state_; }
+
+ private:
+  LifelineState* state_;
+};
+
+/// How far a job is. Bytes of guest data unless it says otherwise.
+struct Progress {
+  std::string phase;              ///< "starting", "copying", "flushing", "publishing", …
+  std::uint64_t total_bytes = 0;  ///< virtual size of all disks of the job
+  std::uint64_t done_bytes = 0;   ///< read or known to be zero
+  std::uint64_t read_bytes = 0;   ///< read from the source as data
+  std::uint64_t stored_bytes = 0; ///< written to the target (file bytes)
+};
+
+/// Progress of the job that runs on this lifeline; for the watcher.
+Progress progress_of(const Lifeline& lifeline);
+
+/// What a caller gives a job besides its options.
+struct JobControl {
+  std::stop_token stop;                                 ///< a request ends the job cleanly with Outcome::failed
+  std::shared_ptr<Lifeline> lifeline;                   ///< null: the job makes its own
+  std::function<void(const std::string&)> on_message;   ///< notes for the user, one line each; may be empty
+};
+
+/// Options shared by every verb that moves data.
+struct TransferOptions {
+  unsigned threads = 0;                       ///< CPU threads; 0: one for each CPU
+  std::uint64_t memory = 256ull << 20;        ///< bound on what the whole run may use
+  unsigned connections = 0;                   ///< NBD connections for each disk; 0: what is best for the server
+  std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
+  std::uint64_t rate = 0;                     ///< bytes read per second, all disks together; 0: no limit
+  std::uint64_t burst = 0;                    ///< 0: a tenth of a second of `rate`
+};
+
+/// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
+struct BackupOptions : TransferOptions {
+  std::string vm;                             ///< the domain's name; with `sources` the set's name
+  std::vector<std::string> sources;           ///< --disk SRC without libvirt: path or nbd URI
+  std::string source_format;                  ///< of `sources`: "raw", or empty to probe
+  std::string to;                             ///< the target directory; "null:" reads everything and keeps nothing
+  std::vector<std::string> disks;             ///< only these (target name, e.g. vda)
+  std::vector<std::string> exclude;           ///< not these
+  bool quiesce = false;                       ///< freeze the guest's file systems while the job begins
+  std::chrono::seconds quiesce_timeout{10};   ///< for the agent's answer
+  std::string scratch;                        ///< directory of the job's scratch files; empty: the domain's own
+  bool allow_plaintext = false;               ///< an encrypted source may be written unencrypted
+  std::string exec_in_job;                    ///< shell command run once the job has begun; the job ends after it
+  std::string connect = "qemu:///system";     ///< libvirt URI
+  std::uint64_t min_free = 1ull << 30;        ///< room that must be left on the target
+};
+
+/// One image to another.
+struct ConvertOptions : TransferOptions {
+  std::string source;                         ///< path, nbd:// or nbd+unix:// URI
+  std::string source_format;                  ///< "raw", or empty to probe
+  std::string target;                         ///< path, nbd URI, or "null:"
+  std::string target_format = "qcow2";        ///< "qcow2" or "raw"
+  bool shared_source = false;                 ///< -U: do not look at image locks of the source
+  bool force = false;                         ///< replace a target file that exists
+};
+
+/// What happened to one disk.
+struct DiskReport {
+  std::string name;                           ///< target (vda) or, without libvirt, disk0, disk1 …
+  std::string source;
+  std::string image;                          ///< path of what was written
+  std::uint64_t virtual_size = 0;
+  std::uint64_t data_bytes = 0;               ///< read as data
+  std::uint64_t zero_bytes = 0;               ///< not stored, because zero
+  std::uint64_t stored_bytes = 0;             ///< size of the image file
+  double seconds = 0;
+  std::map<std::string, double> stages;       ///< busy seconds of each stage ("read", "encode", "write", "flush")
+};
+
+struct JobReport {
+  std::string set;                            ///< path of the published set, or empty
+  std::string image;                          ///< path of the converted image, or empty
+  std::vector<DiskReport> disks;
+  std::vector<std::string> warnings;          ///< not empty: Outcome::done_with_warnings
+  double seconds = 0;
+  double frozen_seconds = 0;                  ///< how long the guest's file systems were frozen
+};
+
+/// Backs up a VM (or images) into a new set. Throws Error; nothing is published then.
+JobReport backup(const BackupOptions& options, const JobControl& control);
+
+/// Writes one image from another. Throws Error; no target file is left then that was not there before.
+JobReport convert(const ConvertOptions& options, const JobControl& control);
+
+/// What a file or a set is.
+struct ImageInfo {
+  std::string path;
+  std::string format;                         ///< "qcow2", "luks" or "raw"
+  std::uint64_t virtual_size = 0;
+  std::uint64_t file_size = 0;                ///< apparent size
+  std::uint64_t disk_size = 0;                ///< blocks in use
+  std::uint64_t cluster_size = 0;             ///< qcow2 only
+  std::string compression;                    ///< qcow2 only: "zlib" or "zstd"
+  std::string encryption;                     ///< "none", "aes", "luks"
+  std::string backing_file;                   ///< empty: none
+  std::string backing_format;
+  unsigned version = 0;                       ///< qcow2 only
+  unsigned snapshots = 0;                     ///< qcow2 only
+};
+
+struct SetInfo {
+  std::string path;                           ///< DIR/VM/TIME
+  std::string vm;
+  std::string time;                           ///< RFC 3339, UTC
+  std::string kind;                           ///< "full"
+  std::uint64_t virtual_size = 0;
+  std::uint64_t stored_bytes = 0;             ///< sizes of all files of the set
+  std::vector<ImageInfo> images;
+};
+
+/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image.
+bool is_set(const std::string& path);
+ImageInfo image_info(const std::string& path);
+SetInfo set_info(const std::string& path);
+/// The whole sets under a target directory, oldest first for each VM; from the files alone.
+std::vector<SetInfo> list_sets(const std::string& dir);
+
+/// The library's version, "0.1.0".
+const char* version() noexcept;
+
+}  // namespace nasbackup
