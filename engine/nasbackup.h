@@ -75,7 +75,8 @@ class Lifeline {
   LifelineState& state() const noexcept { return *state_; }
 
  private:
-  LifelineState* state_;
+  LifelineState* state_ = nullptr;
+  int owner_pid_ = 0;
 };
 
 /// How far a job is. Bytes of guest data unless it says otherwise.
@@ -105,6 +106,7 @@ struct TransferOptions {
   std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
   std::uint64_t rate = 0;                     ///< bytes read per second, all disks together; 0: no limit
   std::uint64_t burst = 0;                    ///< 0: a tenth of a second of `rate`
+  std::chrono::seconds io_timeout{60};        ///< an NBD source that neither sends nor takes anything so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.

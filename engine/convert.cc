@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// nasbackup::convert: one image to another through the pipeline.
+#include <sys/stat.h>
+
+#include <chrono>
+#include <optional>
+
+#include "engine/io/lifeline_state.h"
+#include "engine/io/nbd_connection.h"
+#include "engine/io/new_file.h"
+#include "engine/nasbackup.h"
+#include "engine/set/run_lock.h"
+#include "engine/transfer.h"
+#include "engine/translate_faults.h"
+
+namespace nasbackup {
+
+namespace {
+
+void check_formats(const ConvertOptions& options) {
+  if (!options.source_format.empty() && options.source_format != "raw")
+    throw Fault(FaultKind::usage, "-f " + options.source_format + ": write -f raw, the one format that is read");
+  if (options.target_format != "qcow2" && options.target_format != "raw")
+    throw Fault(FaultKind::usage, "-O " + options.target_format + ": write -O qcow2 or -O raw");
+}
+
+bool is_device(const std::string& path, LifelineState& lifeline) {
+  const TargetCall mark(&lifeline);
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISBLK(info.st_mode);
+}
+
+JobReport convert_one(const ConvertOptions& options, const JobControl& control) {
+  check_formats(options);
+  const auto began = std::chrono::steady_clock::now();
+  const auto lifeline = control.lifeline ? control.lifeline : std::make_shared<Lifeline>();
+  LifelineState& state = lifeline->state();
+  // What is written in place has no name to give at the end.
+  const bool in_place = is_nbd_uri(options.target) || is_null_target(options.target) || is_device(options.target, state);
+  std::optional<NewFile> file;
+  if (!in_place) {
+    const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+    file.emplace(options.target, options.force, state, alive);
+  }
+  Transfer transfer(options, state, control.stop);
+  const TransferDisk disk{"disk0", nbd_uri_for_people(options.source), {options.source, options.source_format, options.shared_source},
+                          {file ? file->hidden_path() : options.target, options.target_format}};
+  JobReport report;
+  report.disks = transfer.run({disk});
+  state.phase = "publishing";
+  if (file) file->publish();
+  report.image = report.disks.front().image = nbd_uri_for_people(options.target);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  return report;
+}
+
+}  // namespace
+
+JobReport convert(const ConvertOptions& options, const JobControl& control) {
+  return translate_faults([&] { return convert_one(options, control); });
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,156 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// A file that is written; see file_target.h.
+#include "engine/io/file_target.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+
+#include "engine/io/fault.h"
+#include "engine/io/lifeline_state.h"
+#include "engine/io/on_thread.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// Writeback is begun for each stretch of this size, and the stretch before is waited for: at most two are dirty.
+constexpr std::uint64_t kWritebackStretch = 32u << 20;
+
+FileDescriptor open_target(const std::string& path, int flags, LifelineState* lifeline) {
+  const TargetCall mark(lifeline);
+  FileDescriptor file(::open(path.c_str(), flags | O_RDWR | O_CLOEXEC, 0600));
+  if (!file) throw_target_errno(errno, path, (flags & O_CREAT) != 0 ? "create" : "open");
+  return file;
+}
+
+}  // namespace
+
+std::unique_ptr<FileTarget> FileTarget::create(const std::string& path, LifelineState* lifeline) {
+  return std::unique_ptr<FileTarget>(new FileTarget(path, open_target(path, O_CREAT | O_EXCL | O_NOFOLLOW, lifeline), false, lifeline));
+}
+
+std::unique_ptr<FileTarget> FileTarget::open_device(const std::string& path, std::uint64_t size, LifelineState* lifeline) {
+  FileDescriptor file = open_target(path, 0, lifeline);
+  std::uint64_t room = 0;
+  const TargetCall mark(lifeline);
+  if (::ioctl(file.get(), BLKGETSIZE64, &room) != 0) throw_target_errno(errno, path, "size of the device");
+  if (room < size)
+    throw Fault(FaultKind::target_full, path + ": device of " + std::to_string(room) + " bytes, " + std::to_string(size) + " are needed");
+  return std::unique_ptr<FileTarget>(new FileTarget(path, std::move(file), true, lifeline));
+}
+
+FileTarget::FileTarget(std::string path, FileDescriptor file, bool is_device, LifelineState* lifeline)
+    : path_(std::move(path)), file_(std::move(file)), is_device_(is_device), lifeline_(lifeline) {
+  const TargetCall mark(lifeline_);
+  lock_.emplace(ImageLock::for_writing(file_.get(), path_));
+}
+
+FileTarget::~FileTarget() {
+  thread_.join();
+  const TargetCall mark(lifeline_);
+  lock_.reset();
+  file_.reset();
+}
+
+asio::awaitable<void> FileTarget::apply(const WriteBatch& batch) {
+  auto write = [&] { write_batch(batch); };
+  co_await on_thread(thread_.get_executor(), write);
+}
+
+asio::awaitable<void> FileTarget::flush() {
+  auto sync_all = [&] { sync(); };
+  co_await on_thread(thread_.get_executor(), sync_all);
+}
+
+asio::awaitable<void> FileTarget::close(std::uint64_t size) {
+  auto finish = [&] { close_now(size); };
+  co_await on_thread(thread_.get_executor(), finish);
+}
+
+void FileTarget::write_batch(const WriteBatch& batch) {
+  for (const FileRange& range : batch.zeroes()) zero_range(range);
+  for (const FileWrite& write : batch.writes()) {
+    write_pieces(write);
+    write_back(write.offset.value, write.length);
+  }
+}
+
+void FileTarget::write_pieces(const FileWrite& write) {
+  std::array<iovec, 64> vectors;
+  std::uint64_t at = write.offset.value;
+  std::size_t piece = 0;   // the first piece that is not wholly written
+  std::size_t within = 0;  // bytes of it that are
+  while (piece < write.pieces.size()) {
+    std::size_t count = 0;
+    for (std::size_t i = piece; i < write.pieces.size() && count < vectors.size(); ++i, ++count) {
+      const auto rest = i == piece ? write.pieces[i].subspan(within) : write.pieces[i];
+      vectors[count] = {const_cast<std::byte*>(rest.data()), rest.size()};
+    }
+    const TargetCall mark(lifeline_);
+    const ssize_t wrote = ::pwritev(file_.get(), vectors.data(), static_cast<int>(count), static_cast<off_t>(at));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) throw_target_errno(wrote < 0 ? errno : ENOSPC, path_, "write at " + std::to_string(at));
+    at += static_cast<std::uint64_t>(wrote);
+    for (within += static_cast<std::size_t>(wrote); piece < write.pieces.size() && within >= write.pieces[piece].size(); ++piece)
+      within -= write.pieces[piece].size();
+  }
+}
+
+// Begins writeback of each full stretch and waits for the one before. Only a hint to the disk: errors show in fsync.
+void FileTarget::write_back(std::uint64_t offset, std::uint64_t length) {
+  if (offset != written_to_) written_from_ = offset;
+  written_to_ = offset + length;
+  if (written_to_ - written_from_ < kWritebackStretch) return;
+  const TargetCall mark(lifeline_);
+  ::sync_file_range(file_.get(), static_cast<off_t>(written_from_), static_cast<off_t>(written_to_ - written_from_), SYNC_FILE_RANGE_WRITE);
+  if (flushing_to_ > flushing_from_)
+    ::sync_file_range(file_.get(), static_cast<off_t>(flushing_from_), static_cast<off_t>(flushing_to_ - flushing_from_),
+                      SYNC_FILE_RANGE_WAIT_BEFORE);
+  flushing_from_ = std::exchange(written_from_, written_to_);
+  flushing_to_ = written_to_;
+}
+
+// Punches a hole where the file system can, otherwise writes zeroes.
+void FileTarget::zero_range(const FileRange& range) {
+  constexpr std::uint64_t kStep = 1u << 30;  // each call short enough for --io-timeout to see progress
+  const auto end = range.offset.value + range.length;
+  for (std::uint64_t at = range.offset.value; at < end; at += std::min(kStep, end - at)) {
+    const TargetCall mark(lifeline_);
+    const auto length = std::min(kStep, end - at);
+    const int mode = is_device_ ? FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (::fallocate(file_.get(), mode, static_cast<off_t>(at), static_cast<off_t>(length)) == 0) continue;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) throw_target_errno(errno, path_, "zeroing at " + std::to_string(at));
+    static const std::vector<std::byte> zeroes(1u << 20);
+    for (std::uint64_t done = 0; done < length; done += zeroes.size()) {
+      const auto part = std::min<std::uint64_t>(zeroes.size(), length - done);
+      write_pieces({HostOffset(at + done), part, {std::span(zeroes).first(part)}});
+    }
+  }
+}
+
+void FileTarget::sync() {
+  const TargetCall mark(lifeline_);
+  if (::fsync(file_.get()) != 0) throw_target_errno(errno, path_, "fsync");
+}
+
+// NFS tells of a full disk in fsync or close: both count. The descriptor is gone after close() whatever it says.
+void FileTarget::close_now(std::uint64_t size) {
+  const TargetCall mark(lifeline_);
+  if (!is_device_ && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) throw_target_errno(errno, path_, "setting the size");
+  if (::fsync(file_.get()) != 0) throw_target_errno(errno, path_, "fsync");
+  lock_.reset();
+  if (::close(file_.release()) != 0) throw_target_errno(errno, path_, "close");
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// A file (or block device) that is written. All calls on it are made by one thread of its own, in the order of the batches, so
+// that the file system sees one sequential stream and a file system that blocks holds nothing else up. Writeback is begun while
+// writing and only a bounded amount stays dirty, so that the last fsync finds little to do.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <boost/asio/thread_pool.hpp>
+
+#include "engine/io/block_target.h"
+#include "engine/io/file_descriptor.h"
+#include "engine/io/image_lock.h"
+
+namespace nasbackup {
+
+struct LifelineState;
+
+class FileTarget final : public BlockTarget {
+ public:
+  /// `path` must not exist: made with mode 0600. Throws Fault. `lifeline` may be null.
+  static std::unique_ptr<FileTarget> create(const std::string& path, LifelineState* lifeline);
+  /// An existing block device of at least `size` bytes.
+  static std::unique_ptr<FileTarget> open_device(const std::string& path, std::uint64_t size, LifelineState* lifeline);
+  ~FileTarget() override;
+
+  asio::awaitable<void> apply(const WriteBatch& batch) override;
+  asio::awaitable<void> flush() override;
+  asio::awaitable<void> close(std::uint64_t size) override;
+
+ private:
+  FileTarget(std::string path, FileDescriptor file, bool is_device, LifelineState* lifeline);
+  void write_batch(const WriteBatch& batch);
+  void write_pieces(const FileWrite& write);
+  void write_back(std::uint64_t offset, std::uint64_t length);
+  void zero_range(const FileRange& range);
+  void sync();
+  void close_now(std::uint64_t size);
+
+  std::string path_;
+  FileDescriptor file_;
+  bool is_device_;
+  LifelineState* lifeline_;
+  std::optional<ImageLock> lock_;
+  std::uint64_t written_from_ = 0;   // neighbouring writes whose writeback is not yet begun
+  std::uint64_t written_to_ = 0;
+  std::uint64_t flushing_from_ = 0;  // the stretch whose writeback was begun last
+  std::uint64_t flushing_to_ = 0;
+  asio::thread_pool thread_{1};
+};
+
+}  // namespace nasbackup

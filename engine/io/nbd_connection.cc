@@ -1,0 +1,254 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// One NBD connection; see nbd_connection.h.
+#include "engine/io/nbd_connection.h"
+
+#include <libnbd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/io/lifeline_state.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// More entries than this in one answer are no use to us and would only cost memory (QEMU sends at most 128 Ki).
+constexpr std::size_t kMaxExtents = 1u << 17;
+
+/// Libnbd's words without the names of its functions in front.
+std::string last_error() {
+  const char* text = nbd_get_error();
+  std::string words = text != nullptr ? text : "unknown error";
+  while (words.starts_with("nbd_") && words.find(": ") != std::string::npos) words.erase(0, words.find(": ") + 2);
+  return words;
+}
+
+}  // namespace
+
+std::string nbd_uri_for_people(const std::string& uri) {
+  const auto scheme = uri.find("://");
+  const auto at = uri.find('@');
+  const auto path = scheme == std::string::npos ? std::string::npos : uri.find('/', scheme + 3);
+  if (scheme == std::string::npos || at == std::string::npos || (path != std::string::npos && at > path)) return uri;
+  return uri.substr(0, scheme + 3) + uri.substr(at + 1);
+}
+
+/// A command under way: lives in the frame of the coroutine that waits for it. libnbd's callbacks fill it in.
+struct NbdConnection::Command {
+  explicit Command(NbdConnection& owner) : connection(owner), completed(owner.loop_) {}
+  NbdConnection& connection;
+  Wakeup completed;
+  bool done = false;
+  int error = 0;
+  std::vector<NbdExtent> extents;
+  std::uint64_t asked_at = 0;
+};
+
+NbdConnection::NbdConnection(asio::any_io_executor loop, StopSignal& stop, std::string uri, FaultKind fault)
+    : loop_(loop),
+      uri_(std::move(uri)),
+      fault_(fault),
+      nbd_(nbd_create()),
+      state_changed_(loop),
+      stop_(stop),
+      on_stop_(stop, [this] { abort("stopped"); }) {
+  if (nbd_ == nullptr) throw Fault(fault_, nbd_uri_for_people(uri_) + ": libnbd: " + last_error());
+  nbd_set_pread_initialize(nbd_, false);  // the buffer is filled or the command fails: no need to clear it first
+}
+
+NbdConnection::~NbdConnection() {
+  drop_descriptor();
+  nbd_close(nbd_);
+}
+
+asio::awaitable<NbdExport> NbdConnection::open() {
+  const std::string name = nbd_uri_for_people(uri_);
+  stop_.throw_if_stopped();
+  last_activity_ns_ = monotonic_ns();
+  if (nbd_add_meta_context(nbd_, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1) throw Fault(fault_, name + ": " + last_error());
+  if (nbd_aio_connect_uri(nbd_, uri_.c_str()) == -1) throw Fault(fault_, name + ": " + last_error());
+  ++under_way_;
+  follow();
+  while (!is_over() && nbd_aio_is_ready(nbd_) != 1) {
+    co_await state_changed_.wait();
+    follow();
+  }
+  --under_way_;
+  if (is_over()) throw Fault(fault_, name + ": " + (death_.empty() ? "connection closed" : death_));
+  co_return describe();
+}
+
+NbdExport NbdConnection::describe() {
+  NbdExport described;
+  const std::int64_t size = nbd_get_size(nbd_);
+  if (size < 0) throw Fault(fault_, nbd_uri_for_people(uri_) + ": size of the export: " + last_error());
+  described.size = static_cast<std::uint64_t>(size);
+  const auto block = [&](int which, std::uint64_t otherwise) {
+    const std::int64_t bytes = nbd_get_block_size(nbd_, which);
+    return bytes > 0 ? static_cast<std::uint64_t>(bytes) : otherwise;
+  };
+  described.minimum_block = block(LIBNBD_SIZE_MINIMUM, 1);
+  described.maximum_block = std::min<std::uint64_t>(block(LIBNBD_SIZE_MAXIMUM, 32u << 20), 32u << 20);
+  described.multi_conn = nbd_can_multi_conn(nbd_) == 1;
+  described.read_only = nbd_is_read_only(nbd_) == 1;
+  described.can_zero = nbd_can_zero(nbd_) == 1;
+  described.can_flush = nbd_can_flush(nbd_) == 1;
+  described.has_allocation = nbd_can_meta_context(nbd_, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
+  return described;
+}
+
+asio::awaitable<void> NbdConnection::read(std::uint64_t offset, std::span<std::byte> into) {
+  Command command(*this);
+  const std::function<std::int64_t()> issue = [&] {
+    const nbd_completion_callback done{on_complete, &command, nullptr};
+    return nbd_aio_pread(nbd_, into.data(), into.size(), offset, done, 0);
+  };
+  co_await run(command, issue);
+  if (command.error != 0) fail("read of " + std::to_string(into.size()) + " bytes at " + std::to_string(offset), command.error);
+}
+
+asio::awaitable<void> NbdConnection::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  Command command(*this);
+  const std::function<std::int64_t()> issue = [&] {
+    const nbd_completion_callback done{on_complete, &command, nullptr};
+    return nbd_aio_pwrite(nbd_, bytes.data(), bytes.size(), offset, done, 0);
+  };
+  co_await run(command, issue);
+  if (command.error != 0) fail("write of " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset), command.error);
+}
+
+asio::awaitable<void> NbdConnection::zero(std::uint64_t offset, std::uint64_t length) {
+  Command command(*this);
+  const std::function<std::int64_t()> issue = [&] {
+    const nbd_completion_callback done{on_complete, &command, nullptr};
+    return nbd_aio_zero(nbd_, length, offset, done, 0);
+  };
+  co_await run(command, issue);
+  if (command.error != 0) fail("zeroing of " + std::to_string(length) + " bytes at " + std::to_string(offset), command.error);
+}
+
+asio::awaitable<void> NbdConnection::flush() {
+  Command command(*this);
+  const std::function<std::int64_t()> issue = [&] {
+    const nbd_completion_callback done{on_complete, &command, nullptr};
+    return nbd_aio_flush(nbd_, done, 0);
+  };
+  co_await run(command, issue);
+  if (command.error != 0) fail("flush", command.error);
+}
+
+asio::awaitable<std::vector<NbdExtent>> NbdConnection::block_status(std::uint64_t offset, std::uint64_t length) {
+  Command command(*this);
+  command.asked_at = offset;
+  const std::function<std::int64_t()> issue = [&] {
+    const nbd_extent_callback extents{on_extents, &command, nullptr};
+    const nbd_completion_callback done{on_complete, &command, nullptr};
+    return nbd_aio_block_status(nbd_, length, offset, extents, done, 0);
+  };
+  co_await run(command, issue);
+  if (command.error != 0) fail("block status at " + std::to_string(offset), command.error);
+  co_return std::move(command.extents);
+}
+
+asio::awaitable<void> NbdConnection::run(Command& command, const std::function<std::int64_t()>& issue) {
+  if (under_way_ == 0) last_activity_ns_ = monotonic_ns();
+  // Refused at once: libnbd will not call back, so there is nothing to wait for.
+  if (issue() == -1) throw Fault(fault_, nbd_uri_for_people(uri_) + ": " + (death_.empty() ? last_error() : death_));
+  ++under_way_;
+  follow();
+  while (!command.done) co_await command.completed.wait();
+  --under_way_;
+}
+
+// Libnbd holds its lock while it calls back: record, and nothing else (STYLE.md, trap 5). The return value 1 retires the command.
+int NbdConnection::on_complete(void* user, int* error) noexcept {
+  auto& command = *static_cast<Command*>(user);
+  command.done = true;
+  command.error = *error;
+  command.connection.completed_.push_back(&command);
+  return 1;
+}
+
+int NbdConnection::on_extents(void* user, const char* context, std::uint64_t offset, std::uint32_t* entries, std::size_t count,
+                              int* error) noexcept {
+  auto& command = *static_cast<Command*>(user);
+  const bool ours = std::strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0 && offset == command.asked_at;
+  if (*error != 0 || !ours || !command.extents.empty()) return 0;
+  const std::size_t pairs = std::min(count / 2, kMaxExtents);
+  for (std::size_t i = 0; i < pairs; ++i) command.extents.push_back({entries[2 * i], entries[2 * i + 1]});
+  return 0;
+}
+
+/// Waits for what libnbd waits for. To be called after every call that may have moved its state machine.
+void NbdConnection::follow() {
+  wake_completed();
+  if (is_over()) {
+    drop_descriptor();
+    state_changed_.notify_all();
+    return;
+  }
+  const int fd = nbd_aio_get_fd(nbd_);
+  if (fd != watched_fd_) {  // a host name with several addresses: another socket for each try
+    drop_descriptor();
+    watched_fd_ = fd;
+    descriptor_.emplace(loop_, ::dup(fd));
+  }
+  const unsigned direction = nbd_aio_get_direction(nbd_);
+  if ((direction & LIBNBD_AIO_DIRECTION_READ) != 0 && !waiting_read_) wait_for(LIBNBD_AIO_DIRECTION_READ);
+  if ((direction & LIBNBD_AIO_DIRECTION_WRITE) != 0 && !waiting_write_) wait_for(LIBNBD_AIO_DIRECTION_WRITE);
+}
+
+void NbdConnection::wait_for(int direction) {
+  const bool reading = direction == LIBNBD_AIO_DIRECTION_READ;
+  (reading ? waiting_read_ : waiting_write_) = true;
+  const auto what = reading ? asio::posix::stream_descriptor::wait_read : asio::posix::stream_descriptor::wait_write;
+  auto ready = [self = weak_from_this(), direction](const boost::system::error_code& cancelled) {
+    const auto connection = self.lock();
+    if (connection && !cancelled) connection->on_ready(direction);
+  };
+  descriptor_->async_wait(what, std::move(ready));
+}
+
+void NbdConnection::on_ready(int direction) {
+  const bool reading = direction == LIBNBD_AIO_DIRECTION_READ;
+  (reading ? waiting_read_ : waiting_write_) = false;
+  const unsigned wanted = nbd_aio_get_direction(nbd_);
+  if ((wanted & static_cast<unsigned>(direction)) != 0) {
+    last_activity_ns_ = monotonic_ns();
+    const int result = reading ? nbd_aio_notify_read(nbd_) : nbd_aio_notify_write(nbd_);
+    if (result == -1 && death_.empty()) death_ = last_error();
+  }
+  state_changed_.notify_all();
+  follow();
+}
+
+void NbdConnection::wake_completed() {
+  for (Command* command : completed_) command->completed.notify_all();
+  completed_.clear();
+}
+
+bool NbdConnection::is_over() const noexcept { return nbd_aio_is_dead(nbd_) == 1 || nbd_aio_is_closed(nbd_) == 1; }
+
+void NbdConnection::drop_descriptor() noexcept {
+  descriptor_.reset();  // waits on it end as cancelled
+  watched_fd_ = -1;
+  waiting_read_ = waiting_write_ = false;
+}
+
+// The socket's end makes libnbd complete everything that is under way, which is the only safe way to be rid of it early.
+void NbdConnection::abort(const std::string& reason) noexcept {
+  if (death_.empty()) death_ = reason;
+  if (descriptor_) ::shutdown(descriptor_->native_handle(), SHUT_RDWR);
+}
+
+void NbdConnection::fail(const std::string& what, int error) const {
+  const std::string why = is_over() && !death_.empty() ? death_ : std::strerror(error);
+  throw Fault(fault_, nbd_uri_for_people(uri_) + ": " + what + ": " + why);
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// One connection to an NBD server: a libnbd handle driven by the loop. The only file that libnbd calls back.
+// Used on the loop's thread only. A command that was issued is always waited for, because libnbd writes into our buffer until it
+// has completed; abort() makes all of them complete at once, with an error.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+
+#include "engine/io/fault.h"
+#include "engine/io/stop_signal.h"
+#include "engine/io/wakeup.h"
+
+struct nbd_handle;
+
+namespace nasbackup {
+
+/// A block status entry as the server sent it (NBD protocol, "Metadata querying").
+struct NbdExtent {
+  std::uint32_t length;
+  std::uint32_t flags;
+};
+
+/// What the server said of the export (NBD_INFO_EXPORT, NBD_INFO_BLOCK_SIZE).
+struct NbdExport {
+  std::uint64_t size = 0;
+  std::uint64_t minimum_block = 1;
+  std::uint64_t maximum_block = 32u << 20;
+  bool multi_conn = false;
+  bool read_only = false;
+  bool can_zero = false;
+  bool can_flush = false;
+  bool has_allocation = false;  ///< the context base:allocation was granted
+};
+
+class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
+ public:
+  /// `fault`: whose fault it is when something fails: the source's, or the target's (failed).
+  NbdConnection(asio::any_io_executor loop, StopSignal& stop, std::string uri, FaultKind fault);
+  ~NbdConnection();
+  NbdConnection(const NbdConnection&) = delete;
+  NbdConnection& operator=(const NbdConnection&) = delete;
+
+  /// Connects and negotiates. Throws Fault, like everything below.
+  asio::awaitable<NbdExport> open();
+  asio::awaitable<void> read(std::uint64_t offset, std::span<std::byte> into);
+  asio::awaitable<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
+  asio::awaitable<void> zero(std::uint64_t offset, std::uint64_t length);
+  asio::awaitable<void> flush();
+  /// The entries of base:allocation from `offset` on, as the server sent them.
+  asio::awaitable<std::vector<NbdExtent>> block_status(std::uint64_t offset, std::uint64_t length);
+
+  /// Ends the connection: commands under way complete with an error. `reason` is what they say, if not empty.
+  void abort(const std::string& reason) noexcept;
+  unsigned commands_under_way() const noexcept { return under_way_; }
+  /// When the server last sent or took something, or the first of the commands under way was issued (monotonic nanoseconds).
+  std::int64_t last_activity_ns() const noexcept { return last_activity_ns_; }
+
+ private:
+  struct Command;
+  asio::awaitable<void> run(Command& command, const std::function<std::int64_t()>& issue);
+  void follow();
+  void wait_for(int direction);
+  void on_ready(int direction);
+  void wake_completed();
+  void drop_descriptor() noexcept;
+  bool is_over() const noexcept;
+  NbdExport describe();
+  [[noreturn]] void fail(const std::string& what, int error) const;
+  static int on_complete(void* user, int* error) noexcept;
+  static int on_extents(void* user, const char* context, std::uint64_t offset, std::uint32_t* entries, std::size_t count,
+                        int* error) noexcept;
+
+  asio::any_io_executor loop_;
+  std::string uri_;
+  FaultKind fault_;
+  nbd_handle* nbd_;
+  std::optional<asio::posix::stream_descriptor> descriptor_;  // a duplicate: ours to close
+  int watched_fd_ = -1;                                       // libnbd's descriptor that it duplicates
+  bool waiting_read_ = false;
+  bool waiting_write_ = false;
+  Wakeup state_changed_;
+  std::vector<Command*> completed_;
+  unsigned under_way_ = 0;
+  std::int64_t last_activity_ns_ = 0;
+  std::string death_;  // why the connection ended
+  StopSignal& stop_;
+  StopSignal::Subscription on_stop_;
+};
+
+/// The URI without what it may hold of secrets.
+std::string nbd_uri_for_people(const std::string& uri);
+
+}  // namespace nasbackup

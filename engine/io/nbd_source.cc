@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// An NBD export as a source; see nbd_source.h.
+#include "engine/io/nbd_source.h"
+
+#include <libnbd.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "engine/io/lifeline_state.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// Reads under way on one connection. QEMU reads no more than 16 requests from a socket; four large ones keep it busy.
+constexpr unsigned kDepthPerConnection = 4;
+
+// One question about so much of the disk. An answer that is finely broken up costs the server a look at each piece before we
+// may read the first, so the question grows with the coarseness of the answers.
+constexpr std::uint64_t kFirstQuestion = 16u << 20;
+constexpr std::uint64_t kSmallestQuestion = 4u << 20;
+constexpr std::uint64_t kLargestQuestion = (std::uint64_t{1} << 32) - (64u << 20);  // lengths have 32 bits, and stay aligned
+constexpr std::size_t kCoarse = 64;                                                 // extents in one answer
+/// Where holes are smaller than the pieces that we store there is nothing to skip: this much is taken for data unasked.
+constexpr std::uint64_t kTrustedStretch = 64u << 20;
+
+void check_block_sizes(const NbdExport& described, const std::string& name) {
+  if (!std::has_single_bit(described.minimum_block) || described.minimum_block > (64u << 10))
+    throw Fault(FaultKind::source, name + ": minimum block size: " + std::to_string(described.minimum_block) +
+                                       ", must be a power of two of at most 65536");
+  if (described.maximum_block < described.minimum_block)
+    throw Fault(FaultKind::source, name + ": maximum block size: " + std::to_string(described.maximum_block) +
+                                       ", is below the minimum of " + std::to_string(described.minimum_block));
+  if (described.size % described.minimum_block != 0)
+    throw Fault(FaultKind::source, name + ": size of the export: " + std::to_string(described.size) +
+                                       ", is not a multiple of its minimum block size " + std::to_string(described.minimum_block));
+}
+
+}  // namespace
+
+NbdSource::NbdSource(asio::any_io_executor loop, StopSignal& stop, Options options)
+    : stop_(stop), options_(std::move(options)), watchdog_(std::make_shared<asio::steady_timer>(loop)), ask_length_(kFirstQuestion) {
+  connections_.push_back(std::make_shared<NbdConnection>(loop, stop, options_.uri, FaultKind::source));
+}
+
+NbdSource::~NbdSource() { watchdog_->cancel(); }
+
+asio::awaitable<std::unique_ptr<NbdSource>> NbdSource::open(asio::any_io_executor loop, StopSignal& stop, Options options) {
+  std::unique_ptr<NbdSource> source(new NbdSource(loop, stop, std::move(options)));
+  source->watch();
+  co_await source->connect();
+  co_return source;
+}
+
+asio::awaitable<void> NbdSource::connect() {
+  const std::string name = nbd_uri_for_people(options_.uri);
+  export_ = co_await connections_.front()->open();
+  check_block_sizes(export_, name);
+  const unsigned wanted = options_.connections != 0 ? options_.connections : kDefaultConnections;
+  while (export_.multi_conn && connections_.size() < wanted) {
+    connections_.push_back(std::make_shared<NbdConnection>(watchdog_->get_executor(), stop_, options_.uri, FaultKind::source));
+    const NbdExport again = co_await connections_.back()->open();
+    if (again.size != export_.size)
+      throw Fault(FaultKind::source, name + ": size of the export changed between connections: " + std::to_string(export_.size) +
+                                         " and " + std::to_string(again.size));
+  }
+}
+
+SourceTraits NbdSource::traits() const noexcept {
+  return {export_.size, export_.minimum_block, static_cast<unsigned>(connections_.size()) * kDepthPerConnection};
+}
+
+NbdConnection& NbdSource::least_busy() noexcept {
+  const auto busier = [](const auto& a, const auto& b) { return a->commands_under_way() < b->commands_under_way(); };
+  return **std::min_element(connections_.begin(), connections_.end(), busier);
+}
+
+asio::awaitable<std::vector<Extent>> NbdSource::extents(GuestOffset from, std::uint64_t granularity) {
+  const std::uint64_t left = export_.size - from.value;
+  if (!export_.has_allocation) co_return std::vector<Extent>{{{from, left}, ExtentKind::data}};
+  if (from.value < trust_data_until_)
+    co_return std::vector<Extent>{{{from, std::min(left, trust_data_until_ - from.value)}, ExtentKind::data}};
+  std::vector<Extent> answer = co_await ask(from, std::min(left, ask_length_));
+  adapt(answer, granularity);
+  co_return answer;
+}
+
+// The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is a beginning, more is cut off. An
+// answer about nothing would have us ask for ever.
+asio::awaitable<std::vector<Extent>> NbdSource::ask(GuestOffset from, std::uint64_t length) {
+  const std::vector<NbdExtent> answer = co_await least_busy().block_status(from.value, length);
+  std::vector<Extent> extents;
+  GuestOffset at = from;
+  const GuestOffset end = from + length;
+  for (const NbdExtent& entry : answer) {
+    if (entry.length == 0)
+      throw Fault(FaultKind::source, nbd_uri_for_people(options_.uri) + ": block status at " + std::to_string(at.value) + ": extent of no length");
+    const std::uint64_t inside = std::min<std::uint64_t>(entry.length, end - at);
+    if (inside == 0) break;
+    // A hole that does not promise to read as zero is data (protocol, "base:allocation").
+    const ExtentKind kind = (entry.flags & LIBNBD_STATE_ZERO) != 0 ? ExtentKind::zero : ExtentKind::data;
+    if (!extents.empty() && extents.back().kind == kind)
+      extents.back().range.length += inside;
+    else
+      extents.push_back({{at, inside}, kind});
+    at += inside;
+  }
+  if (extents.empty())
+    throw Fault(FaultKind::source, nbd_uri_for_people(options_.uri) + ": block status at " + std::to_string(from.value) + ": no extents in the answer");
+  co_return extents;
+}
+
+void NbdSource::adapt(const std::vector<Extent>& answer, std::uint64_t granularity) noexcept {
+  const std::uint64_t covered = answer.back().range.end() - answer.front().range.start;
+  if (answer.size() <= kCoarse) {
+    ask_length_ = std::min(ask_length_ * 4, kLargestQuestion);
+    return;
+  }
+  ask_length_ = std::max(ask_length_ / 4, kSmallestQuestion);
+  if (covered / answer.size() < granularity / 2) trust_data_until_ = answer.back().range.end().value + kTrustedStretch;
+}
+
+asio::awaitable<void> NbdSource::read(GuestOffset from, std::span<std::byte> into) {
+  const std::uint64_t inside = std::min<std::uint64_t>(into.size(), export_.size - std::min(export_.size, from.value));
+  NbdConnection& connection = least_busy();
+  for (std::uint64_t done = 0; done < inside;) {
+    const std::uint64_t length = std::min(inside - done, round_down(export_.maximum_block, export_.minimum_block));
+    co_await connection.read(from.value + done, into.subspan(done, length));
+    done += length;
+  }
+  std::fill(into.begin() + static_cast<std::ptrdiff_t>(inside), into.end(), std::byte{0});
+}
+
+void NbdSource::watch() {
+  watchdog_->expires_after(std::chrono::milliseconds(250));
+  auto look = [this, timer = watchdog_](const boost::system::error_code& cancelled) {
+    if (cancelled) return;
+    look_for_stall();
+    watch();
+  };
+  watchdog_->async_wait(std::move(look));
+}
+
+void NbdSource::look_for_stall() {
+  const auto limit = std::chrono::nanoseconds(options_.timeout).count();
+  for (const auto& connection : connections_)
+    if (connection->commands_under_way() != 0 && monotonic_ns() - connection->last_activity_ns() > limit)
+      connection->abort("no answer for " + std::to_string(options_.timeout.count()) + " seconds");
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// An NBD export as a source: several connections where the server allows them, block status walked while copying.
+// Used on the loop's thread only.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/steady_timer.hpp>
+
+#include "engine/io/block_source.h"
+#include "engine/io/nbd_connection.h"
+
+namespace nasbackup {
+
+class NbdSource final : public BlockSource {
+ public:
+  struct Options {
+    std::string uri;
+    unsigned connections = 0;          ///< 0: kDefaultConnections; never more than the server allows
+    std::chrono::seconds timeout{60};  ///< a server that neither sends nor takes anything for so long is given up
+  };
+  static constexpr unsigned kDefaultConnections = 4;
+
+  /// Connects. Throws Fault.
+  static asio::awaitable<std::unique_ptr<NbdSource>> open(asio::any_io_executor loop, StopSignal& stop, Options options);
+  ~NbdSource() override;
+
+  SourceTraits traits() const noexcept override;
+  asio::awaitable<std::vector<Extent>> extents(GuestOffset from, std::uint64_t granularity) override;
+  asio::awaitable<void> read(GuestOffset from, std::span<std::byte> into) override;
+  asio::awaitable<void> confirm() override { co_return; }
+
+ private:
+  NbdSource(asio::any_io_executor loop, StopSignal& stop, Options options);
+  asio::awaitable<void> connect();
+  NbdConnection& least_busy() noexcept;
+  asio::awaitable<std::vector<Extent>> ask(GuestOffset from, std::uint64_t length);
+  void adapt(const std::vector<Extent>& answer, std::uint64_t granularity) noexcept;
+  void watch();
+  void look_for_stall();
+
+  StopSignal& stop_;
+  Options options_;
+  NbdExport export_;
+  std::vector<std::shared_ptr<NbdConnection>> connections_;
+  std::shared_ptr<asio::steady_timer> watchdog_;
+  std::uint64_t ask_length_;               // how much the next block status asks about
+  std::uint64_t trust_data_until_ = 0;     // finely broken up: no questions before this offset
+};
+
+}  // namespace nasbackup

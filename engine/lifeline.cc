@@ -1,0 +1,111 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The page between a job and its watcher, and the lock that says that the run is alive (nasbackup.h, Lifeline).
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "engine/io/fault.h"
+#include "engine/io/lifeline_state.h"
+#include "engine/nasbackup.h"
+#include "engine/set/run_lock.h"
+#include "engine/translate_faults.h"
+#include "engine/vm/guest_hold.h"
+
+namespace nasbackup {
+
+namespace {
+
+LifelineState* map_state() {
+  void* page = ::mmap(nullptr, sizeof(LifelineState), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) throw Fault(FaultKind::failed, std::string("memory shared with the watcher: ") + std::strerror(errno));
+  return new (page) LifelineState;
+}
+
+std::string random_id() {
+  unsigned char bytes[8];
+  if (::getrandom(bytes, sizeof bytes, 0) != sizeof bytes) throw Fault(FaultKind::failed, std::string("getrandom: ") + std::strerror(errno));
+  std::string id;
+  for (const unsigned char byte : bytes) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    id += kDigits[byte >> 4];
+    id += kDigits[byte & 15];
+  }
+  return id;
+}
+
+std::string lock_path(const LifelineState& state) { return std::string(set::kRunDirectory) + "/run-" + state.run_id.data() + ".lock"; }
+
+// Only root has /run/nasbackup. Without it a run has no lock, which only a backup needs (and says).
+int take_run_lock(const LifelineState& state) {
+  if (::geteuid() != 0) return -1;
+  set::make_run_directory();
+  const std::string path = lock_path(state);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) throw Fault(FaultKind::failed, path + ": create: " + std::strerror(errno));
+  // Waits: whoever asks whether the run is alive holds the lock for a moment.
+  while (::flock(fd, LOCK_EX) != 0)
+    if (errno != EINTR) throw Fault(FaultKind::failed, path + ": lock: " + std::strerror(errno));
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::write(fd, pid.data(), pid.size()) < 0) throw Fault(FaultKind::failed, path + ": write: " + std::strerror(errno));
+  return fd;
+}
+
+}  // namespace
+
+Lifeline::Lifeline() {
+  translate_faults([this] {
+    state_ = map_state();
+    const std::string id = random_id();
+    std::copy(id.begin(), id.end(), state_->run_id.begin());
+    state_->lock_fd = take_run_lock(*state_);
+    owner_pid_ = ::getpid();
+  });
+}
+
+// The process that made the lifeline outlives the others, so it is the one that takes the lock file away; a forked copy only
+// lets go of what it has open.
+Lifeline::~Lifeline() {
+  if (state_->lock_fd >= 0) {
+    if (::getpid() == owner_pid_) ::unlink(lock_path(*state_).c_str());
+    ::close(state_->lock_fd);
+  }
+  ::munmap(state_, sizeof(LifelineState));
+}
+
+std::string Lifeline::run_id() const { return state_->run_id.data(); }
+
+std::chrono::nanoseconds Lifeline::target_stalled_for() const noexcept {
+  std::int64_t oldest = 0;
+  const std::int64_t now = monotonic_ns();
+  for (const auto& slot : state_->target_calls)
+    if (const std::int64_t since = slot.load(); since != 0) oldest = std::max(oldest, now - since);
+  return std::chrono::nanoseconds(oldest);
+}
+
+bool Lifeline::holds_guest() const noexcept { return state_->guest_frozen || state_->guest_job; }
+
+std::string Lifeline::release_guest(std::chrono::seconds deadline) noexcept { return vm::release(*state_, deadline); }
+
+// flock belongs to the open file, not to the process: unlocking it here unlocks it for the process that hangs too.
+void Lifeline::abandon() noexcept {
+  if (state_->lock_fd < 0) return;
+  ::unlink(lock_path(*state_).c_str());
+  ::flock(state_->lock_fd, LOCK_UN);
+}
+
+Progress progress_of(const Lifeline& lifeline) {
+  const LifelineState& state = lifeline.state();
+  return {state.phase.load(), state.total_bytes, state.done_bytes, state.read_bytes, state.stored_bytes};
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Stacks a pipeline; see build_pipeline.h.
+#include "engine/pipeline/build_pipeline.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "engine/io/file_source.h"
+#include "engine/io/file_target.h"
+#include "engine/io/image_probe.h"
+#include "engine/io/lifeline_state.h"
+#include "engine/io/nbd_source.h"
+#include "engine/io/nbd_target.h"
+#include "engine/io/null_target.h"
+#include "formats/format_error.h"
+#include "formats/qcow2_layout.h"
+#include "formats/raw_layout.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// About half a MiB of neighbours in one read: less costs more calls, more falls out of the caches (docs/performance.md).
+constexpr std::uint64_t kItem = 512u << 10;
+
+bool is_block_device(const std::string& path, LifelineState* lifeline) {
+  const TargetCall mark(lifeline);
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISBLK(info.st_mode);
+}
+
+// A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
+asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds) {
+  if (is_nbd_uri(place.location)) {
+    NbdSource::Options options{place.location, bounds.connections, bounds.source_timeout};
+    co_return co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
+  }
+  if (place.format.empty()) refuse_unless_raw(place.location);
+  co_return std::make_unique<FileSource>(job.pool(), place.location, place.shared, 2 * job.threads());
+}
+
+asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const TargetPlace& place, std::uint64_t size,
+                                                          LifelineState* lifeline) {
+  if (is_null_target(place.location)) co_return std::make_unique<NullTarget>();
+  if (is_nbd_uri(place.location)) co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, size);
+  if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
+  co_return FileTarget::create(place.location, lifeline);
+}
+
+std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, std::uint64_t size, std::uint64_t cluster, LifelineState* lifeline) {
+  const bool blank = !is_nbd_uri(place.location) && !is_block_device(place.location, lifeline);
+  if (place.format == "raw") return std::make_unique<RawLayout>(size, blank);
+  if (!blank) throw Fault(FaultKind::usage, place.location + ": a qcow2 cannot grow there; write -O raw");
+  try {
+    return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, cluster));
+  } catch (const FormatError& error) {
+    throw Fault(FaultKind::usage, place.location + ": " + error.what());
+  }
+}
+
+}  // namespace
+
+bool is_nbd_uri(const std::string& location) noexcept {
+  return location.starts_with("nbd://") || location.starts_with("nbd+unix://") || location.starts_with("nbds://") ||
+         location.starts_with("nbds+unix://");
+}
+
+bool is_null_target(const std::string& location) noexcept { return location == "null:"; }
+
+asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,
+                                             LifelineState* lifeline) {
+  DiskPipeline pipeline;
+  pipeline.source = co_await open_source(job, source, bounds);
+  const SourceTraits traits = pipeline.source->traits();
+  pipeline.cluster = bounds.cluster_size;
+  pipeline.layout = make_layout(target, traits.size, pipeline.cluster, lifeline);
+  pipeline.unit = std::max(pipeline.cluster, traits.alignment);
+  pipeline.item = std::max(kItem, pipeline.unit);
+  const std::uint64_t buffers = std::max<std::uint64_t>(1, bounds.memory / pipeline.item);
+  pipeline.workers = static_cast<unsigned>(std::min<std::uint64_t>(traits.depth, buffers));
+  pipeline.target = co_await open_target(job, target, traits.size, lifeline);
+  co_return pipeline;
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one place where a pipeline is stacked: from where a source and a target are, and of which format, to the nodes of a copy.
+#pragma once
+
+#include <string>
+
+#include "engine/pipeline/disk_copy.h"
+
+namespace nasbackup {
+
+/// A source: a path, or an nbd:// or nbd+unix:// URI.
+struct SourcePlace {
+  std::string location;
+  std::string format;  ///< "raw", or empty: probed, and refused unless raw
+  bool shared = false; ///< do not look at image locks
+};
+
+/// A target: a path (a new file, or an existing block device), an NBD URI, or "null:".
+struct TargetPlace {
+  std::string location;
+  std::string format;  ///< "qcow2" or "raw"
+};
+
+/// What the whole job may use; shared by its disks.
+struct PipelineBounds {
+  std::uint64_t memory = 0;        ///< bytes for the buffers of this disk
+  unsigned connections = 0;        ///< 0: what is best
+  std::uint64_t cluster_size = 0;  ///< of a qcow2
+  std::chrono::seconds source_timeout{60};
+};
+
+bool is_nbd_uri(const std::string& location) noexcept;
+/// Null: for a location that nothing is kept of.
+bool is_null_target(const std::string& location) noexcept;
+
+/// Opens both ends. Throws Fault; nothing that was not there before is left then, but for a target file that is not yet an image.
+asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,
+                                             LifelineState* lifeline);
+
+}  // namespace nasbackup

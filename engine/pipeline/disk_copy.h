@@ -1,0 +1,73 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// One disk from source to target: extents -> work queue -> workers -> turnstile -> target. This is the place to follow one
+// cluster's life (ARCHITECTURE.md): each worker's loop tells it in order. Used on the loop's thread only.
+#pragma once
+
+#include <memory>
+
+#include "engine/io/block_source.h"
+#include "engine/io/block_target.h"
+#include "engine/io/limiter.h"
+#include "engine/pipeline/encode.h"
+#include "engine/pipeline/job_loop.h"
+#include "engine/pipeline/stage_clock.h"
+#include "engine/pipeline/turnstile.h"
+#include "engine/pipeline/work_queue.h"
+#include "formats/image_layout.h"
+
+namespace nasbackup {
+
+struct LifelineState;
+
+/// The nodes of one disk's pipeline, stacked by build_pipeline.
+struct DiskPipeline {
+  std::unique_ptr<BlockSource> source;
+  std::unique_ptr<ImageLayout> layout;
+  std::unique_ptr<BlockTarget> target;
+  std::uint64_t cluster = 0;  ///< bytes: the unit in which zeroes are found and data is stored
+  std::uint64_t unit = 0;     ///< bytes: reads are whole units; a multiple of `cluster`
+  std::uint64_t item = 0;     ///< bytes of one worker's buffer, a multiple of `unit`
+  unsigned workers = 1;
+};
+
+/// What became of the disk so far. Bytes of guest data, but for `stored_bytes`.
+struct DiskCounts {
+  std::uint64_t data_bytes = 0;
+  std::uint64_t zero_bytes = 0;
+  std::uint64_t stored_bytes = 0;  ///< file size
+  StageClock read, encode, write, flush;
+};
+
+class DiskCopy {
+ public:
+  /// All references outlive the copy. `lifeline` may be null.
+  DiskCopy(JobLoop& job, DiskPipeline pipeline, Limiter& limiter, LifelineState* lifeline);
+
+  /// Copies the disk and finishes the image: on return it is complete and on stable storage. Throws Fault or FormatError.
+  asio::awaitable<void> run();
+
+  const DiskCounts& counts() const noexcept { return counts_; }
+  std::uint64_t virtual_size() const noexcept { return pipeline_.source->traits().size; }
+
+ private:
+  class Buffer;
+  asio::awaitable<void> find_work();
+  asio::awaitable<void> work();
+  asio::awaitable<std::vector<EncodedRun>> fetch(const WorkItem& item, Buffer& buffer);
+  void place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch);
+  asio::awaitable<void> write(const WriteBatch& batch);
+  asio::awaitable<void> finish();
+  void account(const WorkItem& item);
+
+  JobLoop& job_;
+  DiskPipeline pipeline_;
+  Limiter& limiter_;
+  LifelineState* lifeline_;
+  WorkQueue queue_;
+  Turnstile turnstile_;
+  DiskCounts counts_;
+};
+
+}  // namespace nasbackup

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Moves the disks of one job; see transfer.h.
+#include "engine/transfer.h"
+
+#include <algorithm>
+#include <bit>
+#include <deque>
+
+#include "engine/io/lifeline_state.h"
+#include "engine/pipeline/task_group.h"
+#include "formats/qcow2_format.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// What the processes of a run need beside the buffers: programs, libraries, tables (docs/performance.md). The rest of
+/// --memory is for buffers.
+constexpr std::uint64_t kBesideBuffers = 40u << 20;
+constexpr std::uint64_t kLeastMemory = kBesideBuffers + (8u << 20);
+constexpr unsigned kMostThreads = 1024;
+constexpr unsigned kMostConnections = 64;  // QEMU's own limit is 100, and others may be there too
+
+void check_options(const TransferOptions& options) {
+  const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
+  const std::uint64_t cluster = options.cluster_size;
+  if (!std::has_single_bit(cluster) || cluster < (1u << qcow2::kMinClusterBits) || cluster > (1u << qcow2::kMaxClusterBits))
+    refuse("--cluster-size: " + std::to_string(cluster) + ": write a power of two from 512 to 2M");
+  if (options.memory < kLeastMemory) refuse("--memory: " + std::to_string(options.memory) + ": write at least 48M");
+  if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
+  if (options.connections > kMostConnections) refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
+}
+
+DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
+  const DiskCounts& counts = copy.counts();
+  DiskReport report;
+  report.name = disk.name;
+  report.source = disk.origin;
+  report.image = disk.target.location;
+  report.virtual_size = copy.virtual_size();
+  report.data_bytes = counts.data_bytes;
+  report.zero_bytes = counts.zero_bytes;
+  report.stored_bytes = counts.stored_bytes;
+  report.stages = {{"read", counts.read.seconds()}, {"encode", counts.encode.seconds()}, {"write", counts.write.seconds()}, {"flush", counts.flush.seconds()}};
+  return report;
+}
+
+asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, DiskReport& report) {
+  const std::int64_t began = monotonic_ns();
+  co_await copy.run();
+  report = report_of(disk, copy);
+  report.seconds = static_cast<double>(monotonic_ns() - began) / 1e9;
+}
+
+}  // namespace
+
+Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, std::stop_token stop)
+    : options_((check_options(options), options)),
+      lifeline_(lifeline),
+      job_(options.threads, std::move(stop)),
+      limiter_(job_.executor(), job_.stop(), options.rate, options.burst) {}
+
+std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
+  std::vector<DiskReport> reports(disks.size());
+  job_.run([&] { return copy_all(disks, reports); });
+  return reports;
+}
+
+asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports) {
+  std::deque<DiskCopy> copies;
+  for (const TransferDisk& disk : disks) {
+    job_.stop().throw_if_stopped();
+    DiskPipeline pipeline = co_await build_pipeline(job_, disk.source, disk.target, bounds_for(disks.size()), &lifeline_);
+    copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
+    lifeline_.total_bytes += copies.back().virtual_size();
+  }
+  lifeline_.phase = "copying";
+  TaskGroup tasks(job_.executor(), [this](std::exception_ptr failure) { job_.fail(failure); });
+  for (std::size_t i = 0; i < disks.size(); ++i) tasks.spawn(copy_one(copies[i], disks[i], reports[i]));
+  co_await tasks.join();
+}
+
+PipelineBounds Transfer::bounds_for(std::size_t disks) const {
+  const std::uint64_t buffers = (options_.memory - kBesideBuffers) / std::max<std::size_t>(1, disks);
+  return {buffers, options_.connections, options_.cluster_size, options_.io_timeout};
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Moves the disks of one job side by side: builds a pipeline for each, runs them on one loop under one limiter, and reports.
+// fail() and lift_limit() may be called from any thread, all else from one.
+#pragma once
+
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "engine/io/limiter.h"
+#include "engine/nasbackup.h"
+#include "engine/pipeline/build_pipeline.h"
+#include "engine/pipeline/job_loop.h"
+
+namespace nasbackup {
+
+struct LifelineState;
+
+/// One disk of a job.
+struct TransferDisk {
+  std::string name;    ///< in the report
+  std::string origin;  ///< the source as people know it
+  SourcePlace source;
+  TargetPlace target;
+};
+
+class Transfer {
+ public:
+  /// `lifeline` outlives the transfer. Throws Fault(usage) for options out of range.
+  Transfer(const TransferOptions& options, LifelineState& lifeline, std::stop_token stop);
+
+  /// Ends the job with this failure, unless it has one already.
+  void fail(std::exception_ptr failure) { job_.fail(failure); }
+  /// The limit does harm: from now on reading is as fast as it can be.
+  void lift_limit() noexcept { limiter_.lift(); }
+  /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
+  std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
+
+ private:
+  asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
+  PipelineBounds bounds_for(std::size_t disks) const;
+
+  TransferOptions options_;
+  LifelineState& lifeline_;
+  JobLoop job_;
+  Limiter limiter_;
+};
+
+}  // namespace nasbackup

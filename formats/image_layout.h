@@ -1,0 +1,30 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where the bytes of an image go: the format's decisions without its I/O. One implementation for each format that is written.
+// Used by one thread at a time, in rising guest order (asserted): that order is what makes equal inputs equal files.
+#pragma once
+
+#include "formats/units.h"
+#include "formats/write_batch.h"
+
+namespace nasbackup {
+
+class ImageLayout {
+ public:
+  virtual ~ImageLayout() = default;
+
+  /// Places whole clusters of guest data; `data` must outlive the writing of `out`. Throws FormatError when the format is full.
+  virtual void store(GuestOffset at, std::span<const std::byte> data, WriteBatch& out) = 0;
+  /// A run of guest bytes that reads as zero.
+  virtual void skip(GuestRange zeroes, WriteBatch& out) = 0;
+  /// After the last cluster: the tables that are still held. Until write_header's batch is written too, no reader takes the
+  /// file for an image.
+  virtual void write_tables(WriteBatch& out) = 0;
+  /// To be written once everything before is on stable storage.
+  virtual void write_header(WriteBatch& out) = 0;
+  /// Size of the finished file.
+  virtual std::uint64_t file_size() const noexcept = 0;
+};
+
+}  // namespace nasbackup

@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// A qcow2 image written from front to back: data clusters in guest order, each L2 table behind the clusters it maps, refcount
+// blocks as the file grows; L1 and the refcount table go into room kept behind the header, the header goes last (ARCHITECTURE.md,
+// "One cluster's life"). Holds L1, the refcount table, one L2 table and a few refcount blocks.
+#pragma once
+
+#include <vector>
+
+#include "formats/image_layout.h"
+#include "formats/qcow2_format.h"
+#include "formats/qcow2_geometry.h"
+#include "formats/qcow2_refcounts.h"
+
+namespace nasbackup::qcow2 {
+
+class Layout final : public ImageLayout {
+ public:
+  explicit Layout(const Geometry& geometry);
+
+  void store(GuestOffset at, std::span<const std::byte> data, WriteBatch& out) override;
+  void skip(GuestRange, WriteBatch&) override {}  // an unallocated cluster reads as zero
+  void write_tables(WriteBatch& out) override;
+  void write_header(WriteBatch& out) override;
+  std::uint64_t file_size() const noexcept override { return refcounts_.file_size(); }
+
+ private:
+  void enter_l2(std::uint64_t l1_index, WriteBatch& out);
+  void write_l2(WriteBatch& out);
+  void map_run(std::uint64_t first_cluster, std::uint64_t clusters, HostOffset host);
+
+  Geometry geometry_;
+  Refcounts refcounts_;
+  std::vector<Be64> l1_;
+  std::vector<Be64> l2_;             // of l1_index_; empty until the first data cluster comes
+  std::uint64_t l1_index_ = 0;
+  std::uint64_t next_cluster_ = 0;   // guest clusters below it are placed
+};
+
+}  // namespace nasbackup::qcow2
