@@ -1,0 +1,120 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// https://libvirt.org/html/libvirt-libvirt-domain.html
+#include "engine/vm/domain.h"
+
+#include <libvirt/virterror.h>
+
+#include "engine/io/fault.h"
+
+namespace nasbackup::vm {
+namespace {
+
+/// Takes over a string that libvirt allocated.
+std::string take(char* text) {
+  std::string copy = text;
+  free(text);
+  return copy;
+}
+
+std::string shut_off_reason(int reason) {
+  switch (reason) {
+    case VIR_DOMAIN_SHUTOFF_SHUTDOWN: return "shut down";
+    case VIR_DOMAIN_SHUTOFF_DESTROYED: return "destroyed";
+    case VIR_DOMAIN_SHUTOFF_CRASHED: return "QEMU crashed or was killed";
+    case VIR_DOMAIN_SHUTOFF_MIGRATED: return "migrated to another host";
+    case VIR_DOMAIN_SHUTOFF_SAVED: return "saved";
+    case VIR_DOMAIN_SHUTOFF_FAILED: return "failed to start";
+    default: return "shut off";
+  }
+}
+
+bool means_gone(int code) { return code == VIR_ERR_NO_DOMAIN || code == VIR_ERR_OPERATION_INVALID; }
+
+}  // namespace
+
+Domain::Domain(Connection connection, virDomainPtr domain)
+    : connection_(std::move(connection)), domain_(domain, [](virDomainPtr d) { virDomainFree(d); }) {
+  name_ = virDomainGetName(domain);
+  char uuid[VIR_UUID_STRING_BUFLEN] = {};
+  if (virDomainGetUUIDString(domain, uuid) < 0) throw_libvirt("domain " + name_, "has no UUID");
+  uuid_ = uuid;
+}
+
+Domain Domain::by_name(const std::string& uri, const std::string& name) {
+  Connection connection(uri);
+  const virDomainPtr found = virDomainLookupByName(connection.get(), name.c_str());
+  if (found != nullptr) return Domain(std::move(connection), found);
+  if (last_error().code != VIR_ERR_NO_DOMAIN) throw_libvirt("domain " + name, "cannot be looked up");
+  throw Fault(FaultKind::not_found, "domain " + name + ": libvirt (" + uri + ") has no domain of this name");
+}
+
+Domain Domain::by_uuid(const std::string& uri, const std::string& uuid) {
+  Connection connection(uri);
+  const virDomainPtr found = virDomainLookupByUUIDString(connection.get(), uuid.c_str());
+  if (found != nullptr) return Domain(std::move(connection), found);
+  if (last_error().code != VIR_ERR_NO_DOMAIN) throw_libvirt("domain " + uuid, "cannot be looked up");
+  throw Fault(FaultKind::not_found, "domain " + uuid + ": libvirt (" + uri + ") has no domain of this UUID");
+}
+
+void Domain::reconnect() { *this = by_uuid(uri(), uuid_); }
+
+DomainState Domain::state() const {
+  int state = 0;
+  int reason = 0;
+  if (virDomainGetState(get(), &state, &reason, 0) < 0) {
+    if (last_error().code == VIR_ERR_NO_DOMAIN) return {RunState::gone, "it does not exist any more", false};
+    throw_libvirt("domain " + name_, "cannot get its state");
+  }
+  if (state == VIR_DOMAIN_SHUTOFF) return {RunState::shut_off, shut_off_reason(reason), false};
+  if (state == VIR_DOMAIN_CRASHED) return {RunState::shut_off, "crashed", false};
+  if (state == VIR_DOMAIN_PAUSED) return {RunState::paused, "paused", reason == VIR_DOMAIN_PAUSED_IOERROR};
+  if (state == VIR_DOMAIN_PMSUSPENDED) return {RunState::paused, "suspended by the guest", false};
+  return {RunState::running, "running", false};
+}
+
+int Domain::current_id() const {
+  // virDomainGetID tells what was true when the domain was looked up.
+  const virDomainPtr now = virDomainLookupByUUIDString(connection(), uuid_.c_str());
+  if (now == nullptr) return -1;
+  const unsigned id = virDomainGetID(now);
+  virDomainFree(now);
+  return static_cast<int>(id);
+}
+
+std::string Domain::xml() const {
+  char* text = virDomainGetXMLDesc(get(), 0);
+  if (text == nullptr) throw_libvirt("domain " + name_, "cannot get its XML");
+  return take(text);
+}
+
+std::uint64_t Domain::disk_size(const std::string& target) const {
+  virDomainBlockInfo info{};
+  if (virDomainGetBlockInfo(get(), target.c_str(), &info, 0) < 0) {
+    throw_libvirt("domain " + name_, "cannot get the size of disk " + target);
+  }
+  return info.capacity;
+}
+
+std::optional<std::string> Domain::backup_job() const {
+  char* text = virDomainBackupGetXMLDesc(get(), 0);
+  if (text != nullptr) return take(text);
+  const int code = last_error().code;
+  if (code == VIR_ERR_NO_DOMAIN_BACKUP || means_gone(code)) return std::nullopt;
+  throw_libvirt("domain " + name_, "cannot ask for its backup job");
+}
+
+std::optional<std::uint64_t> Domain::scratch_used() const noexcept {
+  int type = 0;
+  int count = 0;
+  virTypedParameterPtr values = nullptr;
+  if (virDomainGetJobStats(get(), &type, &values, &count, 0) < 0) return std::nullopt;
+  unsigned long long used = 0;
+  const int found = virTypedParamsGetULLong(values, count, VIR_DOMAIN_JOB_DISK_TEMP_USED, &used);
+  virTypedParamsFree(values, count);
+  if (found != 1) return std::nullopt;
+  return used;
+}
+
+}  // namespace nasbackup::vm

@@ -1,0 +1,102 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// virDomainFSFreeze blocks for ever by default when the agent does not answer; virDomainAgentSetResponseTimeout bounds it
+// inside libvirtd, so that no thread of ours is left behind.
+#include "engine/vm/freeze.h"
+
+#include <algorithm>
+#include <thread>
+
+#include <libvirt/virterror.h>
+
+#include "engine/io/fault.h"
+
+namespace nasbackup::vm {
+namespace {
+
+constexpr std::chrono::milliseconds kThawAgainAfter{250};
+constexpr std::chrono::seconds kThawPatience{5};  ///< for one answer; a guest under load may need a moment
+
+/// Bounds the agent's answers for as long as it lives, then puts libvirt's default back (the old value cannot be read).
+class AgentPatience {
+ public:
+  AgentPatience(Domain& domain, std::chrono::seconds patience) noexcept : domain_(domain) {
+    const int seconds = static_cast<int>(std::clamp<std::int64_t>(patience.count(), 1, 3600));
+    virDomainAgentSetResponseTimeout(domain_.get(), seconds, 0);
+  }
+  ~AgentPatience() { virDomainAgentSetResponseTimeout(domain_.get(), VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0); }
+  AgentPatience(const AgentPatience&) = delete;
+  AgentPatience& operator=(const AgentPatience&) = delete;
+
+ private:
+  Domain& domain_;
+};
+
+/// True when the request never reached an agent, or the agent answered no (it thaws by itself what it had frozen, and a
+/// freeze that somebody else asked for before is not ours to end). In doubt false.
+bool nothing_was_frozen(const LibvirtError& error) {
+  if (error.message.find("unable to execute QEMU agent command") != std::string::npos) return true;
+  // "Not responding" is said of the synchronisation before the command, "disappeared" possibly of the command itself.
+  if (error.code == VIR_ERR_AGENT_UNRESPONSIVE) return error.message.find("disappeared") == std::string::npos;
+  return error.code == VIR_ERR_ARGUMENT_UNSUPPORTED || error.code == VIR_ERR_NO_SUPPORT ||
+         error.code == VIR_ERR_OPERATION_INVALID || error.code == VIR_ERR_NO_DOMAIN;
+}
+
+}  // namespace
+
+bool thaw_once(Domain& domain, std::chrono::seconds agent_patience, std::string* answer) noexcept {
+  try {
+    if (!domain.connected()) domain.reconnect();
+    const AgentPatience patience(domain, agent_patience);
+    if (virDomainFSThaw(domain.get(), nullptr, 0, 0) >= 0) return true;
+    if (answer != nullptr) *answer = last_error().message;
+    return !domain.state().active();
+  } catch (const Fault& fault) {
+    if (answer != nullptr) *answer = fault.what();
+    return fault.kind() == FaultKind::not_found;  // no such domain any more
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+bool thaw_until(Domain& domain, std::chrono::seconds patience, std::string* answer) noexcept {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!thaw_once(domain, std::min(patience, kThawPatience), answer)) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(kThawAgainAfter);
+  }
+  return true;
+}
+
+void GuestFreeze::freeze(AgentChannel agent, std::chrono::seconds timeout) noexcept {
+  if (agent != AgentChannel::connected) {
+    warning_ = agent == AgentChannel::absent
+                   ? "guest agent: the domain has no channel for it (org.qemu.guest_agent.0); not quiesced"
+                   : "guest agent: it does not run in the guest; not quiesced";
+    return;
+  }
+  asked_ns_ = monotonic_ns();
+  state_.guest_frozen.store(true);
+  const AgentPatience patience(domain_, timeout);
+  was_frozen_ = virDomainFSFreeze(domain_.get(), nullptr, 0, 0) >= 0;
+  if (!was_frozen_) judge_failed_freeze(timeout);
+}
+
+void GuestFreeze::judge_failed_freeze(std::chrono::seconds timeout) {
+  const LibvirtError error = last_error();
+  warning_ = "guest agent: did not freeze the file systems within " + std::to_string(timeout.count()) +
+             " s; not quiesced: " + error.message;
+  // A request that was sent and not answered may still freeze the guest later: then the thaw stays owed.
+  if (nothing_was_frozen(error)) state_.guest_frozen.store(false);
+}
+
+bool GuestFreeze::thaw(std::chrono::seconds patience) noexcept {
+  if (!thaw_owed()) return true;
+  if (!thaw_until(domain_, patience, &thaw_answer_)) return false;
+  if (was_frozen_) frozen_for_ = std::chrono::nanoseconds(monotonic_ns() - asked_ns_);
+  state_.guest_frozen.store(false);
+  return true;
+}
+
+}  // namespace nasbackup::vm

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The end of a pull job is virDomainAbortJob; libvirt then removes the scratch files and QEMU the socket.
+#include "engine/vm/job_end.h"
+
+#include <optional>
+#include <thread>
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "engine/vm/backup_xml.h"
+#include "engine/vm/run_names.h"
+
+namespace nasbackup::vm {
+namespace {
+
+constexpr std::chrono::milliseconds kAskEvery{20};
+constexpr unsigned long kFullBelow = 4ul << 20;  ///< QEMU allocates scratch clusters of 64 KiB and tables: this is "full"
+
+std::optional<BackupDescription> own_job(const Domain& domain, const std::string& socket) {
+  const std::optional<std::string> xml = domain.backup_job();
+  if (!xml) return std::nullopt;
+  BackupDescription job = parse_backup(*xml);
+  if (job.socket != socket) return std::nullopt;
+  return job;
+}
+
+bool some_scratch_is_full(const BackupDescription& job) {
+  for (const BackupDisk& disk : job.disks) {
+    const std::string directory = disk.scratch.substr(0, disk.scratch.rfind('/') + 1);
+    struct statvfs room{};
+    if (!directory.empty() && statvfs(directory.c_str(), &room) == 0 && room.f_bavail * room.f_frsize < kFullBelow) return true;
+  }
+  return false;
+}
+
+void after_the_job(const Domain& domain, const BackupDescription& job, bool was_full) {
+  for (const BackupDisk& disk : job.disks) {
+    if (run_id_in(disk.scratch)) unlink(disk.scratch.c_str());
+  }
+  if (was_full && domain.state().io_error) virDomainResume(domain.get());
+}
+
+}  // namespace
+
+bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  const std::optional<BackupDescription> job = own_job(domain, socket);
+  if (!job) return true;
+  const bool was_full = some_scratch_is_full(*job);
+  do {
+    virDomainAbortJob(domain.get());  // its errors do not matter: what counts is whether the job is still there
+    std::this_thread::sleep_for(kAskEvery);
+    if (!own_job(domain, socket)) {
+      after_the_job(domain, *job, was_full);
+      return true;
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return false;
+}
+
+}  // namespace nasbackup::vm

@@ -1,0 +1,23 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ending our own backup job, and nobody else's. Shared by the job itself, its scratch watch, the guard and the sweep.
+// Thread-safety: that of the Domain given.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "engine/vm/domain.h"
+
+namespace nasbackup::vm {
+
+/// Aborts the backup job whose NBD server listens on `socket` and waits until libvirt has forgotten it, at most
+/// `patience`. True when there is no such job (any more), also when the domain is gone; a job with another socket is
+/// not touched. Scratch files that libvirt left are removed. Fault(source) when libvirt cannot be asked.
+///
+/// Should the guest have been paused in between because a full scratch directory failed its write, it is resumed: QEMU
+/// repeats the write, which no longer needs the scratch file.
+bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milliseconds patience);
+
+}  // namespace nasbackup::vm
