@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: the nasbackup founders
+# SPDX-License-Identifier: Apache-2.0
+"""Independent judges: qemu-img and nbdcopy decide whether a backup is whole and says what the disk said."""
+import json
+import subprocess
+from pathlib import Path
+
+
+def output_of(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    return done.returncode, done.stdout
+
+
+def check(image):
+    """qemu-img check must find nothing at all, no leak either."""
+    status, text = output_of("qemu-img", "check", "-f", "qcow2", str(image))
+    if status != 0:
+        raise AssertionError(f"qemu-img check {image}: exit {status}\n{text}")
+
+
+def same(one, other, one_format="qcow2", other_format="raw"):
+    """The contents of two images must be equal to the last byte."""
+    status, text = output_of("qemu-img", "compare", "-s", "-f", one_format, "-F", other_format, "-U", str(one), str(other))
+    if status != 0:
+        raise AssertionError(f"qemu-img compare {one} {other}: exit {status}\n{text}")
+
+
+def info(image):
+    """qemu-img info as a dictionary."""
+    status, text = output_of("qemu-img", "info", "--output=json", "-U", str(image))
+    if status != 0:
+        raise AssertionError(f"qemu-img info {image}: exit {status}\n{text}")
+    return json.loads(text)
+
+
+def copy_exports_command(folder):
+    """A shell command for --exec-in-job: nbdcopy reads every export of the job into FOLDER/<disk>.raw."""
+    script = Path(__file__).resolve().parent / "copy-exports"
+    return f"'{script}' '{folder}'"
+
+
+def sets_under(target, vm):
+    """The published sets of a VM, oldest first, judged by their place alone."""
+    place = Path(target) / vm
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")) \
+        if place.is_dir() else []
+
+
+def partials_under(target):
+    """Whatever hidden thing lies below a target, e.g. a set that was not finished."""
+    return sorted(str(path) for path in Path(target).rglob(".*"))
