@@ -43,7 +43,7 @@ def make_room(folder):
     """TMPDIR, and a copy of the guest where every QEMU user can read it."""
     room = folder / "tmp"
     room.mkdir()
-    room.chmod(0o711)
+    room.chmod(0o1777)  # as /tmp: swtpm and QEMU may run as users of their own
     kernel = folder / "guest"
     shutil.copytree(os.environ["NASBACKUP_GUEST"], kernel)
     kernel.chmod(0o755)
