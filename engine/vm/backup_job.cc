@@ -21,6 +21,7 @@ namespace {
 constexpr std::chrono::seconds kThawPatience{30};
 constexpr std::chrono::seconds kLateThawPatience{2};
 constexpr std::chrono::milliseconds kEndPatience{30'000};
+constexpr std::chrono::milliseconds kEndPatienceWithoutLibvirt{5'000};  ///< after the ten seconds of check()
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kLibvirtMayBeAway = 10 * kSecond;  ///< a restart of libvirtd; QEMU and the export go on meanwhile
 constexpr std::int64_t kThawAgainAfter = 5 * kSecond;
@@ -203,7 +204,7 @@ void PullJob::retry_owed_thaw() {
 void PullJob::end() {
   if (!begun_) return;
   watch_.reset();
-  const auto deadline = std::chrono::steady_clock::now() + kEndPatience;
+  const auto deadline = std::chrono::steady_clock::now() + (lost_since_ns_ == 0 ? kEndPatience : kEndPatienceWithoutLibvirt);
   std::string reason = "libvirt does not forget it";
   while (state_.guest_job.load() && std::chrono::steady_clock::now() < deadline) {
     try {

@@ -5,6 +5,8 @@
 #include "engine/vm/connection.h"
 
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 #include <mutex>
 
 #include <libvirt/virterror.h>
@@ -16,9 +18,21 @@ namespace {
 
 void ignore_error(void*, virErrorPtr) {}
 
-void silence_libvirt() {
+/// libvirt's client writes to its socket without MSG_NOSIGNAL: a libvirtd that restarts would kill the process (seen with
+/// libvirt 9.0). A program that handles SIGPIPE itself keeps its handler.
+void ignore_broken_pipes() {
+  struct sigaction now{};
+  if (sigaction(SIGPIPE, nullptr, &now) != 0 || (now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_DFL) return;
+  now.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &now, nullptr);
+}
+
+void prepare_libvirt() {
   static std::once_flag once;
-  std::call_once(once, [] { virSetErrorFunc(nullptr, ignore_error); });
+  std::call_once(once, [] {
+    virSetErrorFunc(nullptr, ignore_error);
+    ignore_broken_pipes();
+  });
 }
 
 std::string one_line(std::string text) {
@@ -57,7 +71,7 @@ bool is_local_uri(std::string_view uri) noexcept {
 }
 
 Connection::Connection(const std::string& uri) : uri_(uri) {
-  silence_libvirt();
+  prepare_libvirt();
   refuse_remote(uri);
   const virConnectPtr opened = virConnectOpen(uri.empty() ? nullptr : uri.c_str());
   if (opened == nullptr) throw_libvirt("libvirt", "cannot connect to " + (uri.empty() ? "the default URI" : uri));

@@ -4,8 +4,8 @@
 // The way to libvirt: a connection that closes itself, and libvirt's errors as ours.
 //
 // Thread-safety: libvirt's own, a connection may be used by several threads; the errors belong to the calling thread.
-// Nothing here needs libvirt's event loop. The first connection silences libvirt's habit of printing errors to stderr,
-// for the whole process.
+// Nothing here needs libvirt's event loop. For the whole process the first connection silences libvirt's habit of printing
+// errors to stderr, and ignores SIGPIPE if that still had its default action.
 #pragma once
 
 #include <memory>

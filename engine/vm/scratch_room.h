@@ -36,8 +36,8 @@ std::uint64_t give_up_mark(std::uint64_t total_bytes) noexcept;
 std::uint64_t worst_case_scratch(std::uint64_t virtual_size) noexcept;
 
 /// How long it may take from the look at the room to QEMU's end of the job: a look every 25 ms, an abort measured at
-/// 10 to 25 ms on an idle host, and a generous rest for a busy one.
-inline constexpr std::chrono::milliseconds kAbortTime{400};
+/// 10 to 75 ms, and a rest for a busy host.
+inline constexpr std::chrono::milliseconds kAbortTime{200};
 
 /// `fill_rate`: bytes a second by which the free space shrinks at the moment. Room for the job's worst case is always
 /// ample, however small the file system; otherwise the marks count, and a guest that would fill the rest within

@@ -5,6 +5,7 @@
 #include "engine/vm/scratch_watch.h"
 
 #include <cerrno>
+#include <utility>
 
 #include <sys/statvfs.h>
 
@@ -39,19 +40,20 @@ bool ScratchWatch::pause(const std::stop_token& stop, std::chrono::milliseconds 
   return !stop.stop_requested();
 }
 
+std::uint64_t ScratchWatch::fill_rate(std::uint64_t free_now) {
+  const Look now{monotonic_ns(), free_now};
+  const Look then = std::exchange(looks_[next_look_], now);
+  next_look_ = (next_look_ + 1) % looks_.size();
+  if (then.time_ns == 0 || then.free_bytes <= now.free_bytes || now.time_ns <= then.time_ns) return 0;
+  const double seconds = static_cast<double>(now.time_ns - then.time_ns) / 1e9;
+  return static_cast<std::uint64_t>(static_cast<double>(then.free_bytes - now.free_bytes) / seconds);
+}
+
 ScratchVerdict ScratchWatch::look() {
   const ScratchRoom now = scratch_room_of(directory_);
   free_.store(now.free_bytes);
   total_.store(now.total_bytes);
-  const std::int64_t time = monotonic_ns();
-  std::uint64_t rate = 0;
-  if (last_look_ns_ != 0 && last_free_ > now.free_bytes && time > last_look_ns_) {
-    const double seconds = static_cast<double>(time - last_look_ns_) / 1e9;
-    rate = static_cast<std::uint64_t>(static_cast<double>(last_free_ - now.free_bytes) / seconds);
-  }
-  last_look_ns_ = time;
-  last_free_ = now.free_bytes;
-  return judge_scratch(room(), rate);
+  return judge_scratch(room(), fill_rate(now.free_bytes));
 }
 
 void ScratchWatch::abort_until_gone(const std::stop_token& stop) {

@@ -9,6 +9,7 @@
 // Thread-safety: all functions may be called from any thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -42,6 +43,7 @@ class ScratchWatch {
  private:
   void run(const std::stop_token& stop);
   ScratchVerdict look();
+  std::uint64_t fill_rate(std::uint64_t free_now);
   void abort_until_gone(const std::stop_token& stop);
   bool pause(const std::stop_token& stop, std::chrono::milliseconds time);
 
@@ -55,8 +57,12 @@ class ScratchWatch {
   std::atomic<ScratchVerdict> verdict_{ScratchVerdict::ample};
 
   // Of the thread alone.
-  std::int64_t last_look_ns_ = 0;
-  std::uint64_t last_free_ = 0;
+  struct Look {
+    std::int64_t time_ns = 0;
+    std::uint64_t free_bytes = 0;
+  };
+  std::array<Look, 4> looks_{};  ///< the last tenth of a second: one look alone would take a burst for a trend
+  std::size_t next_look_ = 0;
 
   std::mutex mutex_;
   std::condition_variable_any wake_;
