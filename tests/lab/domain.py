@@ -185,13 +185,28 @@ class Domain:
             raise RuntimeError(f"{command}: {answer['error']}")
         return answer["return"]
 
-    def qemu_io(self, target, command):
-        """A qemu-io command on the device of a disk, as the guest would: e.g. 'write -P 0xab 1G 1M'. Raises when it fails."""
-        line = f'qemu-io -d /machine/peripheral/ua-{target}/virtio-backend "{command}"'
-        answer = libvirt_qemu.qemuMonitorCommand(self.handle, line, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-        if "failed" in answer or "rror" in answer:
-            raise IOError(f"{self.name} {target}: {command}: {answer.strip()}")
-        return answer
+    def write(self, target, offset, length, pattern=0xAB, seconds=30):
+        """Writes to a disk as the guest would, and waits until it is done; raises IOError when the write failed.
+
+        For a domain without an operating system: the device's own counters tell how the write ended (what qemu-io
+        prints goes to a buffer inside QEMU), so nobody else may write to the disk meanwhile.
+        """
+        before = self._writes(target)
+        line = f'qemu-io -d /machine/peripheral/ua-{target}/virtio-backend "aio_write -P {pattern} {offset} {length}"'
+        said = libvirt_qemu.qemuMonitorCommand(self.handle, line, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+        if said.strip():
+            raise IOError(f"{self.name} {target}: {line}: {said.strip()}")
+        done, failed = wait_until("a guest's write", lambda: (lambda now: now if now != before else None)(
+            self._writes(target)), seconds, pause=0.001)
+        if failed != before[1]:
+            raise IOError(f"{self.name} {target}: a write of {length} bytes at {offset} failed")
+
+    def _writes(self, target):
+        """How many writes of the device were done, and how many failed."""
+        for entry in self.qmp("query-blockstats"):
+            if entry.get("qdev") == f"/machine/peripheral/ua-{target}/virtio-backend":
+                return entry["stats"]["wr_operations"], entry["stats"]["failed_wr_operations"]
+        raise RuntimeError(f"{self.name} has no disk {target}")
 
     def io_errors(self):
         """What libvirt or QEMU know of I/O errors on the domain's disks: empty when all is well."""
@@ -302,9 +317,9 @@ class GuestWriter(threading.Thread):
                 if self._stop_asked.is_set():
                     return
                 try:
-                    self._domain.qemu_io(self._target, f"write -P {pattern % 255 + 1} {offset} {self._step}")
+                    self._domain.write(self._target, offset, self._step, pattern % 255 + 1)
                     self.writes += 1
-                except (IOError, libvirt.libvirtError) as error:
+                except (IOError, TimeoutError, libvirt.libvirtError) as error:
                     self.failures.append(str(error))
                     return
                 time.sleep(self._pause)

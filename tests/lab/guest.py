@@ -56,7 +56,7 @@ def kernel_package():
     listing = run("apt-cache", "depends", "linux-image-cloud-amd64")
     found = re.search(r"Depends: (linux-image-\S+)", listing)
     if found is None:
-        raise RuntimeError("no kernel: apt-cache knows no linux-image-cloud-amd64 (is apt-get update missing?)")
+        raise RuntimeError("no kernel: linux-image-cloud-amd64 is not in apt's lists")
     return found.group(1)
 
 
@@ -64,7 +64,11 @@ def unpack_packages(folder):
     """Fetches kernel and agent and unpacks them below `folder`; returns the tree."""
     debs = folder / "debs"
     debs.mkdir()
-    run("apt-get", "download", kernel_package(), "qemu-guest-agent", cwd=debs)
+    try:
+        run("apt-get", "download", kernel_package(), "qemu-guest-agent", cwd=debs)
+    except RuntimeError:  # no lists, or they are older than the archive
+        run("apt-get", "update", "-q")
+        run("apt-get", "download", kernel_package(), "qemu-guest-agent", cwd=debs)
     for deb in debs.glob("*.deb"):
         run("dpkg", "-x", deb, folder / "tree")
     return folder / "tree"
