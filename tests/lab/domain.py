@@ -85,7 +85,12 @@ class Domain:
     @property
     def connection(self):
         """Our connection, made anew after libvirtd was restarted."""
-        if self._connection is None or not self._connection.isAlive():
+        try:
+            if self._connection is not None:
+                self._connection.getLibVersion()  # isAlive() learns of a dead daemon only by the next call
+        except libvirt.libvirtError:
+            self._connection = None
+        if self._connection is None:
             self._connection = libvirt.open(URI)
         return self._connection
 
