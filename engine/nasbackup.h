@@ -188,14 +188,16 @@ struct SetInfo {
   std::uint64_t virtual_size = 0;
   std::uint64_t stored_bytes = 0;             ///< sizes of all files of the set
   std::vector<ImageInfo> images;
+  std::string note;                           ///< what is wrong with it; empty: nothing
 };
 
-/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image.
-bool is_set(const std::string& path);
-ImageInfo image_info(const std::string& path);
-SetInfo set_info(const std::string& path);
+/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image. On `lifeline`, here and below,
+/// a watcher sees how long a call on the files has not come back.
+bool is_set(const std::string& path, Lifeline* lifeline = nullptr);
+ImageInfo image_info(const std::string& path, Lifeline* lifeline = nullptr);
+SetInfo set_info(const std::string& path, Lifeline* lifeline = nullptr);
 /// The whole sets under a target directory, oldest first for each VM; from the files alone.
-std::vector<SetInfo> list_sets(const std::string& dir);
+std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline = nullptr);
 
 /// The library's version, "0.1.0".
 const char* version() noexcept;

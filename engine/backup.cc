@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// nasbackup::backup: a libvirt domain, or plain images under a name, into a new set.
+#include "engine/domain_backup.h"
+#include "engine/io/nbd_connection.h"
+#include "engine/set/catalogue.h"
+#include "engine/translate_faults.h"
+
+namespace nasbackup {
+
+namespace {
+
+void check_options(const BackupOptions& options) {
+  const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
+  if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
+  if (options.to.empty()) refuse("backup: write --to DIR");
+  if (!options.source_format.empty() && options.source_format != "raw") refuse("-f " + options.source_format + ": write -f raw, the one format that is read");
+}
+
+JobReport backup_images(BackupRun& run) {
+  run.open_set();
+  for (const std::string& source : run.options().sources) {
+    set::ManifestDisk disk;
+    disk.name = "disk" + std::to_string(&source - run.options().sources.data());
+    disk.id = set::disk_id(source);
+    disk.source = nbd_uri_for_people(source);
+    disk.source_type = is_nbd_uri(source) ? "network" : "file";
+    run.add_disk(std::move(disk), {source, run.options().source_format});
+  }
+  run.copy_disks();
+  set::Manifest manifest;
+  manifest.vm_name = run.options().vm;
+  return run.finish(std::move(manifest), 0);
+}
+
+}  // namespace
+
+JobReport backup(const BackupOptions& options, const JobControl& control) {
+  return translate_faults([&] {
+    check_options(options);
+    BackupRun run(options, control);
+    return options.sources.empty() ? backup_domain(run) : backup_images(run);
+  });
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,95 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every backup has in common; see backup_run.h.
+#include "engine/backup_run.h"
+
+#include "engine/io/lifeline_state.h"
+
+namespace nasbackup {
+
+LockRefresher::LockRefresher(set::PartialSet& partial, std::function<void(std::exception_ptr)> on_lost)
+    : thread_([this, &partial, lost = std::move(on_lost)](const std::stop_token& stop) {
+        std::unique_lock lock(mutex_);
+        while (!wake_.wait_for(lock, stop, set::kLockRefreshInterval, [&] { return stop.stop_requested(); })) {
+          try {
+            partial.refresh();
+          } catch (...) {
+            lost(std::current_exception());
+            return;
+          }
+        }
+      }) {}
+
+BackupRun::BackupRun(const BackupOptions& options, const JobControl& control)
+    : options_(options),
+      control_(control),
+      lifeline_(control.lifeline ? control.lifeline : std::make_shared<Lifeline>()),
+      keeps_nothing_(is_null_target(options.to)),
+      transfer_(options, lifeline_->state(), control.stop) {
+  if (state().lock_fd < 0) throw Fault(FaultKind::failed, "backup: run it as root: it locks its run under /run/nasbackup");
+}
+
+void BackupRun::open_set() {
+  if (keeps_nothing_) {
+    claim_ = std::make_unique<set::VmClaim>(options_.vm, run_id(), set::kRunDirectory);
+    return;
+  }
+  set::SetOptions options;
+  options.dir = options_.to;
+  options.vm = options_.vm;
+  options.run_id = run_id();
+  options.min_free = options_.min_free;
+  options.note = [this](const std::string& line) { note(line); };
+  options.stop = control_.stop;
+  partial_ = set::PartialSet::begin(std::move(options), &state());
+  refresher_ = std::make_unique<LockRefresher>(*partial_, [this](std::exception_ptr failure) { transfer_.fail(failure); });
+}
+
+void BackupRun::note(const std::string& line) const {
+  if (control_.on_message) control_.on_message(line);
+}
+
+void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line); }
+
+void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
+  disk.file = names_.next(disk.id);
+  disk.order = disks_.size();
+  transfers_.push_back({disk.name, disk.source, std::move(source), {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2"}});
+  disks_.push_back(std::move(disk));
+}
+
+void BackupRun::add_file(const std::string& name, const std::string& content) {
+  if (partial_) partial_->add_file(name, content);
+}
+
+void BackupRun::throw_if_stopped() const {
+  if (control_.stop.stop_requested()) throw Fault(FaultKind::interrupted, "stopped");
+}
+
+void BackupRun::copy_disks() {
+  report_.disks = transfer_.run(transfers_);
+  for (std::size_t i = 0; i < disks_.size(); ++i) {
+    disks_[i].virtual_size = report_.disks[i].virtual_size;
+    disks_[i].stored_bytes = report_.disks[i].stored_bytes;
+    disks_[i].data_bytes = report_.disks[i].data_bytes;
+    disks_[i].zero_bytes = report_.disks[i].zero_bytes;
+  }
+}
+
+JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
+  throw_if_stopped();
+  state().phase = "publishing";
+  manifest.tool_version = version();
+  manifest.cluster_size = options_.cluster_size;
+  manifest.disks = disks_;
+  manifest.warnings = report_.warnings;
+  refresher_.reset();
+  if (partial_) report_.set = partial_->publish(std::move(manifest));
+  for (std::size_t i = 0; i < disks_.size(); ++i) report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
+  report_.frozen_seconds = frozen_seconds;
+  report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  return std::move(report_);
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// One disk through the whole pipeline in memory: same input, same bytes; every failing write, a clean error.
+#include "engine/pipeline/disk_copy.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "engine/io/memory_source.h"
+#include "formats/qcow2_header_reader.h"
+#include "formats/qcow2_layout.h"
+#include "tests/unit/formats/memory_image.h"
+
+namespace nasbackup {
+namespace {
+
+constexpr std::uint64_t kCluster = 4096;
+
+std::vector<std::byte> patchy_disk(std::uint64_t size, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<std::byte> disk(size);
+  for (std::uint64_t at = 0; at < size;) {
+    const std::uint64_t run = std::min<std::uint64_t>(1 + random() % 30000, size - at);
+    if (random() % 2 != 0)
+      for (std::uint64_t i = 0; i < run; ++i) disk[at + i] = static_cast<std::byte>(random());
+    at += run;
+  }
+  return disk;
+}
+
+/// Keeps the image in memory; the k-th call fails.
+class FaultyTarget final : public BlockTarget {
+ public:
+  FaultyTarget(MemoryImage& image, int failing_call) : image_(image), calls_left_(failing_call) {}
+  asio::awaitable<void> apply(const WriteBatch& batch) override {
+    fail_in_turn();
+    image_.apply(batch);
+    co_return;
+  }
+  asio::awaitable<void> flush() override {
+    fail_in_turn();
+    co_return;
+  }
+  asio::awaitable<void> close(std::uint64_t) override {
+    fail_in_turn();
+    co_return;
+  }
+
+ private:
+  void fail_in_turn() {
+    if (calls_left_-- == 0) throw Fault(FaultKind::target_full, "image: write: no room");
+  }
+  MemoryImage& image_;
+  int calls_left_;
+};
+
+struct Setting {
+  unsigned threads = 2;
+  unsigned workers = 4;
+  bool holes = true;
+  std::uint32_t shuffle = 0;
+  int failing_call = -1;
+};
+
+void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Setting& run) {
+  JobLoop job(run.threads, {});
+  Limiter limiter(job.executor(), job.stop(), 0, 0);
+  auto source = std::make_unique<MemorySource>(job.executor(), disk, run.holes, run.workers);
+  if (run.shuffle != 0) source->shuffle_answers(run.shuffle);
+  DiskPipeline pipeline;
+  pipeline.source = std::move(source);
+  pipeline.layout = std::make_unique<qcow2::Layout>(qcow2::Geometry::of(disk.size(), kCluster));
+  pipeline.target = std::make_unique<FaultyTarget>(image, run.failing_call);
+  pipeline.cluster = pipeline.unit = kCluster;
+  pipeline.item = 8 * kCluster;
+  pipeline.workers = run.workers;
+  DiskCopy disk_copy(job, std::move(pipeline), limiter, nullptr);
+  job.run([&] { return disk_copy.run(); });
+}
+
+MemoryImage copy(const std::vector<std::byte>& disk, const Setting& setting) {
+  MemoryImage image;
+  copy_into(image, disk, setting);
+  return image;
+}
+
+TEST(DiskCopy, SameInputGivesSameBytesWhateverTheThreadsTheHolesAndTheOrderOfAnswers) {
+  const auto disk = patchy_disk((3 << 20) + 777, 11);
+  const auto reference = copy(disk, {1, 1, true, 0}).bytes();
+  EXPECT_EQ(copy(disk, {2, 4, true, 0}).bytes(), reference);
+  EXPECT_EQ(copy(disk, {16, 16, true, 0}).bytes(), reference);
+  EXPECT_EQ(copy(disk, {2, 8, false, 0}).bytes(), reference);
+  for (const std::uint32_t seed : {1u, 2u, 3u}) EXPECT_EQ(copy(disk, {2, 16, seed % 2 != 0, seed}).bytes(), reference) << seed;
+}
+
+TEST(DiskCopy, EveryFailingWriteIsTheErrorAndLeavesNoOpenableImage) {
+  const auto disk = patchy_disk(600000, 12);
+  int calls = 0;
+  for (;; ++calls) {
+    MemoryImage image;
+    try {
+      Setting setting;
+      setting.failing_call = calls;
+      copy_into(image, disk, setting);
+      break;  // every call of the run has failed once
+    } catch (const Fault& fault) {
+      EXPECT_EQ(fault.kind(), FaultKind::target_full);
+      EXPECT_FALSE(qcow2::has_magic(image.bytes()));
+    }
+    ASSERT_LT(calls, 1000);
+  }
+  EXPECT_GT(calls, 10);
+}
+
+TEST(DiskCopy, StopsWhenAskedTo) {
+  const auto disk = patchy_disk(1 << 20, 13);
+  std::stop_source stop;
+  JobLoop job(2, stop.get_token());
+  Limiter slow(job.executor(), job.stop(), 1000, 1);  // would take a quarter of an hour
+  MemoryImage image;
+  DiskPipeline pipeline;
+  pipeline.source = std::make_unique<MemorySource>(job.executor(), disk, true, 4);
+  pipeline.layout = std::make_unique<qcow2::Layout>(qcow2::Geometry::of(disk.size(), kCluster));
+  pipeline.target = std::make_unique<FaultyTarget>(image, -1);
+  pipeline.cluster = pipeline.unit = kCluster;
+  pipeline.item = 8 * kCluster;
+  pipeline.workers = 4;
+  DiskCopy disk_copy(job, std::move(pipeline), slow, nullptr);
+  std::jthread asker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    stop.request_stop();
+  });
+  try {
+    job.run([&] { return disk_copy.run(); });
+    FAIL() << "went on to the end";
+  } catch (const Fault& fault) {
+    EXPECT_EQ(fault.kind(), FaultKind::interrupted);
+  }
+}
+
+}  // namespace
+}  // namespace nasbackup
