@@ -1,0 +1,180 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The live XML of a domain, in the shapes that libvirt writes.
+#include "engine/vm/domain_xml.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "engine/io/fault.h"
+
+namespace nasbackup::vm {
+namespace {
+
+std::string domain_with(const std::string& devices, const std::string& rest = "") {
+  return "<domain type='kvm' id='7'><name>i-2-10-VM</name><uuid>2f835f27-7b19-4691-b9a2-10f84f67d267</uuid>" + rest +
+         "<devices>" + devices + "</devices></domain>";
+}
+
+std::string file_disk(const std::string& target, const std::string& more = "") {
+  return "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/mnt/pool/" + target +
+         "-volume' index='1'/><target dev='" + target + "' bus='virtio'/>" + more + "</disk>";
+}
+
+std::vector<std::string> targets(const std::vector<DomainDisk>& disks) {
+  std::vector<std::string> names;
+  for (const DomainDisk& disk : disks) names.push_back(disk.target);
+  return names;
+}
+
+std::string message_of(const DomainDescription& domain, const std::vector<std::string>& only,
+                       const std::vector<std::string>& except, FaultKind kind) {
+  try {
+    select_disks(domain, only, except);
+  } catch (const Fault& fault) {
+    EXPECT_EQ(fault.kind(), kind);
+    return fault.what();
+  }
+  ADD_FAILURE() << "no fault";
+  return {};
+}
+
+TEST(DomainXml, TakesEveryPropertyOfADisk) {
+  const DomainDescription domain = parse_domain(domain_with(
+      file_disk("vda", "<serial>abc&amp;1</serial>") +
+      "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg/data'/>"
+      "<target dev='sda' bus='scsi'/><readonly/><transient/></disk>"));
+  EXPECT_EQ(domain.name, "i-2-10-VM");
+  EXPECT_EQ(domain.id, 7);
+  ASSERT_EQ(domain.disks.size(), 2u);
+  const DomainDisk& root = domain.disks[0];
+  EXPECT_EQ(root.target, "vda");
+  EXPECT_EQ(root.bus, "virtio");
+  EXPECT_EQ(root.type, "file");
+  EXPECT_EQ(root.source, "/mnt/pool/vda-volume");
+  EXPECT_EQ(root.id, "vda-volume");
+  EXPECT_EQ(root.format, "qcow2");
+  EXPECT_EQ(root.serial, "abc&1");
+  EXPECT_FALSE(root.read_only || root.transient || root.encrypted);
+  EXPECT_EQ(domain.disks[1].position, 1u);
+  EXPECT_EQ(domain.disks[1].source, "/dev/vg/data");
+  EXPECT_TRUE(domain.disks[1].read_only && domain.disks[1].transient);
+}
+
+TEST(DomainXml, NeverListsCdromAndFloppy) {
+  const DomainDescription domain = parse_domain(domain_with(
+      "<disk type='file' device='cdrom'><source file='/iso'/><target dev='hda' bus='ide'/><readonly/></disk>"
+      "<disk type='file' device='floppy'><source file='/img'/><target dev='fda' bus='fdc'/></disk>" + file_disk("vda")));
+  EXPECT_EQ(targets(domain.disks), std::vector<std::string>{"vda"});
+  EXPECT_EQ(domain.disks[0].position, 0u);
+}
+
+TEST(DomainXml, SeesEncryptionWhereverItStands) {
+  const std::string secret = "<encryption format='luks'><secret type='passphrase' uuid='x'/></encryption>";
+  const std::string inside = "<disk type='file' device='disk'><source file='/a'>" + secret + "</source><target dev='vdb'/></disk>";
+  const std::string backing = "<disk type='file' device='disk'><source file='/a'/><backingStore type='file'><source file='/b'>" +
+                              secret + "</source></backingStore><target dev='vdc'/></disk>";
+  const DomainDescription domain = parse_domain(domain_with(file_disk("vda", secret) + inside + backing + file_disk("vdd")));
+  EXPECT_TRUE(domain.disks[0].encrypted);
+  EXPECT_TRUE(domain.disks[1].encrypted);
+  EXPECT_TRUE(domain.disks[2].encrypted);
+  EXPECT_FALSE(domain.disks[3].encrypted);
+}
+
+TEST(DomainXml, NamesVolumesAsCloudStackDoes) {
+  EXPECT_EQ(volume_id("file", "/mnt/x/3e1f.qcow2"), "3e1f.qcow2");
+  EXPECT_EQ(volume_id("network", "cloudstack/3e1f"), "3e1f");
+  EXPECT_EQ(volume_id("network", "pool/namespace/3e1f"), "3e1f");
+  EXPECT_EQ(volume_id("network", "3e1f"), "3e1f");
+  EXPECT_EQ(volume_id("block", "/dev/drbd/by-res/cs-3e1f/0"), "3e1f");
+  EXPECT_EQ(volume_id("block", "/dev/vg/root disk"), "root disk");
+}
+
+TEST(DomainXml, FallsBackToTheTargetWhenTheVolumeHasNoUsableName) {
+  const DomainDescription domain = parse_domain(domain_with(
+      "<disk type='network' device='disk'><source protocol='rbd' name='pool/..'/><target dev='vda'/></disk>"));
+  EXPECT_EQ(domain.disks[0].id, "vda");
+  EXPECT_EQ(domain.disks[0].protocol, "rbd");
+}
+
+TEST(DomainXml, FindsTheFirmwareVariables) {
+  EXPECT_EQ(parse_domain(domain_with("", "<os><nvram template='/t'>/var/lib/libvirt/qemu/nvram/a_VARS.fd</nvram></os>")).nvram,
+            "/var/lib/libvirt/qemu/nvram/a_VARS.fd");
+  EXPECT_EQ(parse_domain(domain_with("", "<os><nvram type='file'><source file='/v.fd'/></nvram></os>")).nvram, "/v.fd");
+  EXPECT_EQ(parse_domain(domain_with("")).nvram, "");
+}
+
+TEST(DomainXml, FindsTheEmulatedTpmsState) {
+  const std::string uuid = "2f835f27-7b19-4691-b9a2-10f84f67d267";
+  EXPECT_EQ(parse_domain(domain_with("<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>")).tpm_state,
+            "/var/lib/libvirt/swtpm/" + uuid + "/tpm2");
+  EXPECT_EQ(parse_domain(domain_with("<tpm><backend type='emulator' version='1.2'/></tpm>")).tpm_state,
+            "/var/lib/libvirt/swtpm/" + uuid + "/tpm1.2");
+  EXPECT_EQ(parse_domain(domain_with("<tpm><backend type='passthrough'/></tpm>")).tpm_state, "");
+}
+
+TEST(DomainXml, TakesQemusOwnerFromTheDacLabelAlone) {
+  const std::string labels =
+      "<seclabel type='dynamic' model='apparmor'><label>libvirt-2f835f27</label></seclabel>"
+      "<seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+108</label></seclabel>";
+  const DomainDescription domain = parse_domain(domain_with("", labels));
+  EXPECT_EQ(domain.uid, 64055u);
+  EXPECT_EQ(domain.gid, 108u);
+  const DomainDescription named =
+      parse_domain(domain_with("", "<seclabel type='static' model='dac'><label>root:root</label></seclabel>"));
+  EXPECT_EQ(named.uid, 0u);
+}
+
+TEST(DomainXml, TellsWhetherTheAgentIsThere) {
+  const auto channel = [](const std::string& name, const std::string& state) {
+    return "<channel type='unix'><target type='virtio' name='" + name + "'" + state + "/></channel>";
+  };
+  const std::string agent = "org.qemu.guest_agent.0";
+  EXPECT_EQ(parse_domain(domain_with(channel("com.redhat.spice.0", " state='connected'"))).agent, AgentChannel::absent);
+  EXPECT_EQ(parse_domain(domain_with(channel(agent, " state='disconnected'"))).agent, AgentChannel::disconnected);
+  EXPECT_EQ(parse_domain(domain_with(channel(agent, " state='connected'"))).agent, AgentChannel::connected);
+}
+
+TEST(DomainXml, RefusesWhatIsNoDomain) {
+  EXPECT_THROW(parse_domain("<network/>"), Fault);
+  EXPECT_THROW(parse_domain("<domain><name>"), Fault);
+  EXPECT_THROW(parse_domain(""), Fault);
+}
+
+TEST(DiskSelection, KeepsTheDomainsOrder) {
+  const DomainDescription domain = parse_domain(domain_with(file_disk("vda") + file_disk("vdb") + file_disk("vdc")));
+  EXPECT_EQ(targets(select_disks(domain, {}, {})), (std::vector<std::string>{"vda", "vdb", "vdc"}));
+  EXPECT_EQ(targets(select_disks(domain, {"vdc", "vda"}, {})), (std::vector<std::string>{"vda", "vdc"}));
+  EXPECT_EQ(targets(select_disks(domain, {}, {"vda"})), (std::vector<std::string>{"vdb", "vdc"}));
+}
+
+TEST(DiskSelection, NamesTheDisksThereAreWhenANameIsUnknown) {
+  const DomainDescription domain = parse_domain(domain_with(file_disk("vda") + file_disk("vdb")));
+  EXPECT_NE(message_of(domain, {"sda"}, {}, FaultKind::usage).find("sda (it has vda, vdb)"), std::string::npos);
+  EXPECT_NE(message_of(domain, {}, {"sda"}, FaultKind::usage).find("--exclude"), std::string::npos);
+}
+
+TEST(DiskSelection, SaysWhyADiskCannotBeBackedUpUnlessItIsLeftOut) {
+  const DomainDescription domain = parse_domain(domain_with(
+      file_disk("vda") + "<disk type='block' device='lun'><source dev='/dev/sdb'/><target dev='sda' bus='scsi'/></disk>"));
+  EXPECT_NE(message_of(domain, {}, {}, FaultKind::source).find("sda cannot be backed up: the guest talks to it directly"),
+            std::string::npos);
+  EXPECT_EQ(targets(select_disks(domain, {}, {"sda"})), std::vector<std::string>{"vda"});
+}
+
+TEST(DiskSelection, PassesOverADriveWithoutMediumUnlessItIsNamed) {
+  const DomainDescription domain =
+      parse_domain(domain_with(file_disk("vda") + "<disk type='file' device='disk'><target dev='sdb' bus='usb'/></disk>"));
+  EXPECT_EQ(targets(select_disks(domain, {}, {})), std::vector<std::string>{"vda"});
+  EXPECT_NE(message_of(domain, {"sdb"}, {}, FaultKind::source).find("no medium"), std::string::npos);
+}
+
+TEST(DiskSelection, RefusesToBackUpNothing) {
+  const DomainDescription domain = parse_domain(domain_with(file_disk("vda")));
+  EXPECT_NE(message_of(domain, {}, {"vda"}, FaultKind::source).find("no disk is left"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace nasbackup::vm
