@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The order of begin(): places, room, identity, freeze, job, scratch watch, thaw. The point in time of the backup is
-// fixed inside virDomainBackupBegin, so the guest is thawed before anything is read.
+// The order of begin(): places, room, identity, scratch watch, freeze, job, thaw. What takes time comes before the freeze;
+// the point in time of the backup is fixed inside virDomainBackupBegin, so the guest is thawed before anything is read.
 #include "engine/vm/backup_job.h"
 
 #include <cstring>
@@ -45,18 +45,6 @@ std::string operation_name(int operation) {
   }
 }
 
-/// The name of the job that libvirt runs for the domain; empty: none. Beginning beside it would block for half a minute.
-std::string running_job(const Domain& domain) {
-  int type = VIR_DOMAIN_JOB_NONE;
-  int count = 0;
-  virTypedParameterPtr values = nullptr;
-  if (virDomainGetJobStats(domain.get(), &type, &values, &count, 0) < 0) return {};
-  int operation = 0;
-  virTypedParamsGetInt(values, count, VIR_DOMAIN_JOB_OPERATION, &operation);
-  virTypedParamsFree(values, count);
-  return type == VIR_DOMAIN_JOB_NONE ? std::string() : operation_name(operation);
-}
-
 }  // namespace
 
 PullJob::PullJob(Domain domain, const PullJobOptions& options, LifelineState& state)
@@ -69,9 +57,9 @@ std::unique_ptr<PullJob> PullJob::begin(Domain domain, const std::vector<DomainD
   job->refuse_unfit_domain(description);
   job->prepare(description, disks);
   job->publish_identity();
+  job->watch_ = std::make_unique<ScratchWatch>(job->domain_, job->places_.socket, job->places_.scratch_dir, job->worst_case_);
   if (options.quiesce) job->freeze_.freeze(description.agent, options.quiesce_timeout);
   job->ask_libvirt(disks);
-  job->watch_ = std::make_unique<ScratchWatch>(job->domain_, job->places_.socket, job->places_.scratch_dir, job->worst_case_);
   job->thaw_or_fail();
   job->note_exports();
   return job;
@@ -84,12 +72,13 @@ void PullJob::refuse_unfit_domain(const DomainDescription& description) {
   const std::string where = "domain " + domain_.name();
   if (!now.active()) throw Fault(FaultKind::source, where + ": it does not run: " + now.reason);
   domain_id_ = description.id;
-  const std::string other = running_job(domain_);
-  if (other.empty()) return;
+  // Beginning beside another job would block for half a minute and then fail with less to say.
+  const std::optional<int> other = domain_.running_job();
+  if (!other) return;
   const std::optional<std::string> backup = domain_.backup_job();
   const std::string socket = backup ? parse_backup(*backup).socket : std::string();
-  throw Fault(FaultKind::source, fmt::format("{}: a job is already running and is left alone: {}{}", where, other,
-                                             socket.empty() ? "" : " (socket " + socket + ")"));
+  throw Fault(FaultKind::source, fmt::format("{}: a job is already running and is left alone: {}{}", where,
+                                             operation_name(*other), socket.empty() ? "" : " (socket " + socket + ")"));
 }
 
 void PullJob::prepare(const DomainDescription& description, const std::vector<DomainDisk>& disks) {

@@ -105,16 +105,34 @@ std::optional<std::string> Domain::backup_job() const {
   throw_libvirt("domain " + name_, "cannot ask for its backup job");
 }
 
-std::optional<std::uint64_t> Domain::scratch_used() const noexcept {
-  int type = 0;
+struct Domain::JobStats {
+  int operation = VIR_DOMAIN_JOB_OPERATION_UNKNOWN;
+  std::optional<std::uint64_t> scratch_used;
+};
+
+std::optional<Domain::JobStats> Domain::job_stats() const noexcept {
+  int type = VIR_DOMAIN_JOB_NONE;
   int count = 0;
   virTypedParameterPtr values = nullptr;
   if (virDomainGetJobStats(get(), &type, &values, &count, 0) < 0) return std::nullopt;
+  JobStats stats;
   unsigned long long used = 0;
-  const int found = virTypedParamsGetULLong(values, count, VIR_DOMAIN_JOB_DISK_TEMP_USED, &used);
+  virTypedParamsGetInt(values, count, VIR_DOMAIN_JOB_OPERATION, &stats.operation);
+  if (virTypedParamsGetULLong(values, count, VIR_DOMAIN_JOB_DISK_TEMP_USED, &used) == 1) stats.scratch_used = used;
   virTypedParamsFree(values, count);
-  if (found != 1) return std::nullopt;
-  return used;
+  if (type == VIR_DOMAIN_JOB_NONE) return std::nullopt;
+  return stats;
+}
+
+std::optional<int> Domain::running_job() const noexcept {
+  const std::optional<JobStats> stats = job_stats();
+  if (!stats) return std::nullopt;
+  return stats->operation;
+}
+
+std::optional<std::uint64_t> Domain::scratch_used() const noexcept {
+  const std::optional<JobStats> stats = job_stats();
+  return stats ? stats->scratch_used : std::nullopt;
 }
 
 }  // namespace nasbackup::vm

@@ -51,6 +51,9 @@ class Domain {
   std::uint64_t disk_size(const std::string& target) const;
   /// The XML of the backup job that runs; nothing when there is none or the domain is not there any more.
   std::optional<std::string> backup_job() const;
+  /// VIR_DOMAIN_JOB_OPERATION_… of the job that libvirt runs for the domain, a backup that just begins included; nothing
+  /// when there is none.
+  std::optional<int> running_job() const noexcept;
   /// Bytes that the running job has put aside for the guest's writes (disk_temp_used).
   std::optional<std::uint64_t> scratch_used() const noexcept;
 
@@ -60,6 +63,8 @@ class Domain {
   void reconnect();
 
  private:
+  struct JobStats;
+  std::optional<JobStats> job_stats() const noexcept;
   Domain(Connection connection, virDomainPtr domain);
 
   Connection connection_;

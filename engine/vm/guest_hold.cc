@@ -20,81 +20,120 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-bool held(const LifelineState& state) noexcept { return state.guest_frozen.load() || state.guest_job.load(); }
+/// Requests that the dead job had sent may still wait inside libvirtd: a freeze that is carried out after our thaw, a job
+/// that begins after we found none. So once all is given back, it is looked at again after this time.
+constexpr std::chrono::milliseconds kSettleTime{1000};
+constexpr std::chrono::milliseconds kTryAgainAfter{250};
+constexpr std::chrono::seconds kAgentPatience{5};
 
-/// What the working thread and the caller share. It outlives both, because a thread inside a libvirtd that hangs cannot
-/// be joined; the LifelineState belongs to the caller's process and stays mapped until that ends.
+/// What the working thread and the caller share. The thread touches nothing else: when libvirtd hangs it cannot be
+/// joined, and then outlives the call (but not the process, which has nothing left to do).
 struct Work {
-  std::mutex mutex;
-  std::condition_variable done_or_not;
-  bool done = false;
+  std::string uri;
+  std::string uuid;
+  std::string socket;
+  std::string run_id;
+
+  std::mutex mutex;  // guards what follows
+  std::condition_variable changed;
+  bool frozen = false;
+  bool job = false;
+  bool ended = false;
   std::string reason = "libvirtd does not answer";
 };
 
+void give_back(Work& work, bool Work::*what) {
+  const std::lock_guard lock(work.mutex);
+  work.*what = false;
+}
+
 void set_reason(Work& work, const std::string& reason) {
   const std::lock_guard lock(work.mutex);
-  work.reason = reason;
+  if (!reason.empty()) work.reason = reason;
 }
-
-std::string socket_directory(const std::string& socket) { return socket.substr(0, socket.rfind('/')); }
 
 /// The private directory is ours to remove; the domain's own directory is QEMU's.
-JobPlaces places_of(const std::string& socket, const std::string& run_id) {
-  const std::string directory = socket_directory(socket);
-  const bool is_private = directory == std::string(kRunDirectory) + "/" + run_id;
-  return {socket, directory, is_private ? directory : std::string()};
+JobPlaces places_of(const Work& work) {
+  const std::string directory = work.socket.substr(0, work.socket.rfind('/'));
+  const bool is_private = directory == std::string(kRunDirectory) + "/" + work.run_id;
+  return {work.socket, directory, is_private ? directory : std::string()};
 }
 
-void try_once(LifelineState& state, Work& work) {
-  const std::string socket = state.job_socket.data();
-  Domain domain = Domain::by_uuid(state.connect_uri.data(), state.domain_uuid.data());
+/// True when nothing is held any more.
+bool try_once(Work& work, bool was_frozen, bool had_job) {
+  Domain domain = Domain::by_uuid(work.uri, work.uuid);
   std::string answer;
-  if (state.guest_frozen.load() && thaw_once(domain, std::chrono::seconds(5), &answer)) state.guest_frozen.store(false);
-  if (!answer.empty()) set_reason(work, answer);
-  if (state.guest_job.load() && abort_own_job(domain, socket, std::chrono::milliseconds(1000))) {
-    remove_job_places(places_of(socket, state.run_id.data()), state.run_id.data());
-    state.guest_job.store(false);
+  const bool thawed = !was_frozen || thaw_once(domain, kAgentPatience, &answer);
+  set_reason(work, answer);
+  if (thawed) give_back(work, &Work::frozen);
+  const bool ended = !had_job || abort_own_job(domain, work.socket, std::chrono::milliseconds(1000));
+  if (!ended) set_reason(work, "libvirt does not end the job");
+  if (ended && had_job) remove_job_places(places_of(work), work.run_id);
+  if (ended) give_back(work, &Work::job);
+  return thawed && ended;
+}
+
+bool try_once_quietly(Work& work, bool was_frozen, bool had_job) {
+  try {
+    return try_once(work, was_frozen, had_job);
+  } catch (const Fault& fault) {
+    set_reason(work, fault.what());
+    if (fault.kind() != FaultKind::not_found) return false;
+    give_back(work, &Work::frozen);  // a domain that does not exist holds nothing
+    give_back(work, &Work::job);
+    return true;
+  } catch (const std::exception& error) {
+    set_reason(work, error.what());
+    return false;
   }
 }
 
-void work_until(LifelineState& state, const std::shared_ptr<Work>& work, Clock::time_point end) {
-  while (held(state) && Clock::now() < end) {
-    try {
-      try_once(state, *work);
-    } catch (const Fault& fault) {
-      set_reason(*work, fault.what());
-      if (fault.kind() == FaultKind::not_found) {  // a domain that does not exist holds nothing
-        state.guest_frozen.store(false);
-        state.guest_job.store(false);
-      }
-    } catch (const std::exception& error) {
-      set_reason(*work, error.what());
+void work_until(Work& work, bool was_frozen, bool had_job, Clock::time_point end) {
+  while (Clock::now() < end) {
+    if (!try_once_quietly(work, was_frozen, had_job)) {
+      std::this_thread::sleep_for(kTryAgainAfter);
+      continue;
     }
-    if (held(state)) std::this_thread::sleep_for(std::chrono::milliseconds(250));
+    if (Clock::now() + kSettleTime >= end) break;
+    std::this_thread::sleep_for(kSettleTime);
+    if (try_once_quietly(work, was_frozen, had_job)) break;
   }
-  const std::lock_guard lock(work->mutex);
-  work->done = true;
-  work->done_or_not.notify_all();
+  const std::lock_guard lock(work.mutex);
+  work.ended = true;
+  work.changed.notify_all();
 }
 
-std::string what_is_held(const LifelineState& state, const std::string& reason) {
-  if (!held(state)) return {};
-  std::string text = state.guest_frozen.load() ? "guest frozen" : "";
-  if (state.guest_job.load()) text += text.empty() ? "backup job" : " and backup job";
-  return text + " of domain " + state.domain_uuid.data() + ": " + reason;
+std::string what_is_held(const Work& work) {
+  if (!work.frozen && !work.job) return {};
+  std::string text = work.frozen ? "guest frozen" : "";
+  if (work.job) text += text.empty() ? "backup job" : " and backup job";
+  return text + ": domain " + work.uuid + ": " + work.reason;
+}
+
+std::shared_ptr<Work> read_state(const LifelineState& state) {
+  auto work = std::make_shared<Work>();
+  work->uri = state.connect_uri.data();
+  work->uuid = state.domain_uuid.data();
+  work->socket = state.job_socket.data();
+  work->run_id = state.run_id.data();
+  work->frozen = state.guest_frozen.load();
+  work->job = state.guest_job.load();
+  return work;
 }
 
 }  // namespace
 
 std::string release(LifelineState& state, std::chrono::seconds deadline) noexcept {
-  if (!held(state)) return {};
+  if (!state.guest_frozen.load() && !state.guest_job.load()) return {};
   try {
-    const auto work = std::make_shared<Work>();
+    const std::shared_ptr<Work> work = read_state(state);
     const Clock::time_point end = Clock::now() + deadline;
-    std::thread([&state, work, end] { work_until(state, work, end); }).detach();
+    std::thread([work, end, frozen = work->frozen, job = work->job] { work_until(*work, frozen, job, end); }).detach();
     std::unique_lock lock(work->mutex);
-    work->done_or_not.wait_until(lock, end + std::chrono::milliseconds(200), [&] { return work->done; });
-    return what_is_held(state, work->reason);
+    work->changed.wait_until(lock, end + std::chrono::milliseconds(200), [&] { return work->ended; });
+    if (!work->frozen) state.guest_frozen.store(false);
+    if (!work->job) state.guest_job.store(false);
+    return what_is_held(*work);
   } catch (const std::exception& error) {
     return std::string("guest: cannot be released: ") + error.what();
   }

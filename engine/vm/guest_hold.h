@@ -3,7 +3,8 @@
 //
 // Giving a guest back that a job held when its process died or was given up. Used by the supervisor and by the small guard
 // process; needs nothing but the LifelineState.
-// Thread-safety: starts one thread of its own; call it once at a time.
+// Thread-safety: may be called by several processes for the same guest; in one process once at a time. It works in a thread
+// of its own, so that a libvirtd that hangs does not hold the caller.
 #pragma once
 
 #include <chrono>

@@ -27,6 +27,11 @@ std::optional<BackupDescription> own_job(const Domain& domain, const std::string
   return job;
 }
 
+/// A job that libvirt is about to begin has no XML yet. It may be ours: its caller can have died inside the call.
+bool some_job_is_beginning(const Domain& domain) {
+  return !domain.backup_job() && domain.running_job() == VIR_DOMAIN_JOB_OPERATION_BACKUP;
+}
+
 bool some_scratch_is_full(const BackupDescription& job) {
   for (const BackupDisk& disk : job.disks) {
     const std::string directory = disk.scratch.substr(0, disk.scratch.rfind('/') + 1);
@@ -47,18 +52,21 @@ void after_the_job(const Domain& domain, const BackupDescription& job, bool was_
 
 bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  const std::optional<BackupDescription> job = own_job(domain, socket);
-  if (!job) return true;
-  const bool was_full = some_scratch_is_full(*job);
-  do {
-    virDomainAbortJob(domain.get());  // its errors do not matter: what counts is whether the job is still there
-    std::this_thread::sleep_for(kAskEvery);
-    if (!own_job(domain, socket)) {
-      after_the_job(domain, *job, was_full);
-      return true;
+  std::optional<BackupDescription> seen;
+  bool was_full = false;
+  while (true) {
+    const std::optional<BackupDescription> job = own_job(domain, socket);
+    if (!job && !some_job_is_beginning(domain)) break;
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    if (job) {
+      was_full = was_full || some_scratch_is_full(*job);
+      virDomainAbortJob(domain.get());  // its errors do not matter: what counts is whether the job is still there
+      seen = job;
     }
-  } while (std::chrono::steady_clock::now() < deadline);
-  return false;
+    std::this_thread::sleep_for(kAskEvery);
+  }
+  if (seen) after_the_job(domain, *seen, was_full);
+  return true;
 }
 
 }  // namespace nasbackup::vm

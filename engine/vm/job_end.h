@@ -14,7 +14,8 @@ namespace nasbackup::vm {
 
 /// Aborts the backup job whose NBD server listens on `socket` and waits until libvirt has forgotten it, at most
 /// `patience`. True when there is no such job (any more), also when the domain is gone; a job with another socket is
-/// not touched. Scratch files that libvirt left are removed. Fault(source) when libvirt cannot be asked.
+/// not touched, and one that is just beginning is waited for until it shows whose it is. Scratch files that libvirt left
+/// are removed. Fault(source) when libvirt cannot be asked.
 ///
 /// Should the guest have been paused in between because a full scratch directory failed its write, it is resumed: QEMU
 /// repeats the write, which no longer needs the scratch file.

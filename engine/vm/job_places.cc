@@ -19,9 +19,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string make_private_directory(const DomainDescription& domain, const std::string& run_id) {
-  // QEMU, which may be another user, must be able to walk through the first and alone owns the second.
+/// QEMU, which may be another user, must be able to walk through the runs' directory to its own one; it need not read it.
+void make_run_directory_passable() {
   if (mkdir(kRunDirectory, 0711) != 0 && errno != EEXIST) throw_source_errno(errno, kRunDirectory, "mkdir");
+  struct stat now{};
+  if (stat(kRunDirectory, &now) != 0) throw_source_errno(errno, kRunDirectory, "stat");
+  const mode_t passable = (now.st_mode & 07777) | S_IXGRP | S_IXOTH;
+  if (passable != (now.st_mode & 07777) && chmod(kRunDirectory, passable) != 0) throw_source_errno(errno, kRunDirectory, "chmod");
+}
+
+std::string make_private_directory(const DomainDescription& domain, const std::string& run_id) {
+  make_run_directory_passable();
   const std::string path = std::string(kRunDirectory) + "/" + run_id;
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_source_errno(errno, path, "mkdir");
   if (chown(path.c_str(), domain.uid, domain.gid) != 0) throw_source_errno(errno, path, "chown to QEMU's user");
