@@ -57,21 +57,21 @@ NbdConnection::NbdConnection(asio::any_io_executor loop, StopSignal& stop, std::
       state_changed_(loop),
       stop_(stop),
       on_stop_(stop, [this] { abort("stopped"); }) {
-  if (nbd_ == nullptr) throw Fault(fault_, nbd_uri_for_people(uri_) + ": libnbd: " + last_error());
+  if (nbd_ == nullptr) throw Fault(fault_, name() + ": libnbd: " + last_error());
   nbd_set_pread_initialize(nbd_, false);  // the buffer is filled or the command fails: no need to clear it first
 }
 
 NbdConnection::~NbdConnection() {
+  if (nbd_aio_is_ready(nbd_) == 1) nbd_aio_disconnect(nbd_, 0);  // a farewell, as the protocol wishes; nobody waits for it
   drop_descriptor();
   nbd_close(nbd_);
 }
 
 asio::awaitable<NbdExport> NbdConnection::open() {
-  const std::string name = nbd_uri_for_people(uri_);
   stop_.throw_if_stopped();
   last_activity_ns_ = monotonic_ns();
-  if (nbd_add_meta_context(nbd_, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1) throw Fault(fault_, name + ": " + last_error());
-  if (nbd_aio_connect_uri(nbd_, uri_.c_str()) == -1) throw Fault(fault_, name + ": " + last_error());
+  if (nbd_add_meta_context(nbd_, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1) throw Fault(fault_, name() + ": " + last_error());
+  if (nbd_aio_connect_uri(nbd_, uri_.c_str()) == -1) throw Fault(fault_, name() + ": " + last_error());
   ++under_way_;
   follow();
   while (!is_over() && nbd_aio_is_ready(nbd_) != 1) {
@@ -79,14 +79,14 @@ asio::awaitable<NbdExport> NbdConnection::open() {
     follow();
   }
   --under_way_;
-  if (is_over()) throw Fault(fault_, name + ": " + (death_.empty() ? "connection closed" : death_));
+  if (is_over()) throw Fault(fault_, name() + ": " + (death_.empty() ? "connection closed" : death_));
   co_return describe();
 }
 
 NbdExport NbdConnection::describe() {
   NbdExport described;
   const std::int64_t size = nbd_get_size(nbd_);
-  if (size < 0) throw Fault(fault_, nbd_uri_for_people(uri_) + ": size of the export: " + last_error());
+  if (size < 0) throw Fault(fault_, name() + ": size of the export: " + last_error());
   described.size = static_cast<std::uint64_t>(size);
   const auto block = [&](int which, std::uint64_t otherwise) {
     const std::int64_t bytes = nbd_get_block_size(nbd_, which);
@@ -158,7 +158,7 @@ asio::awaitable<std::vector<NbdExtent>> NbdConnection::block_status(std::uint64_
 asio::awaitable<void> NbdConnection::run(Command& command, const std::function<std::int64_t()>& issue) {
   if (under_way_ == 0) last_activity_ns_ = monotonic_ns();
   // Refused at once: libnbd will not call back, so there is nothing to wait for.
-  if (issue() == -1) throw Fault(fault_, nbd_uri_for_people(uri_) + ": " + (death_.empty() ? last_error() : death_));
+  if (issue() == -1) throw Fault(fault_, name() + ": " + (death_.empty() ? last_error() : death_));
   ++under_way_;
   follow();
   while (!command.done) co_await command.completed.wait();
@@ -248,7 +248,7 @@ void NbdConnection::abort(const std::string& reason) noexcept {
 
 void NbdConnection::fail(const std::string& what, int error) const {
   const std::string why = is_over() && !death_.empty() ? death_ : std::strerror(error);
-  throw Fault(fault_, nbd_uri_for_people(uri_) + ": " + what + ": " + why);
+  throw Fault(fault_, name() + ": " + what + ": " + why);
 }
 
 }  // namespace nasbackup

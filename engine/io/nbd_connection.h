@@ -43,6 +43,9 @@ struct NbdExport {
   bool has_allocation = false;  ///< the context base:allocation was granted
 };
 
+/// The URI without what it may hold of secrets.
+std::string nbd_uri_for_people(const std::string& uri);
+
 class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
  public:
   /// `fault`: whose fault it is when something fails: the source's, or the target's (failed).
@@ -62,6 +65,8 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
 
   /// Ends the connection: commands under way complete with an error. `reason` is what they say, if not empty.
   void abort(const std::string& reason) noexcept;
+  /// The URI for messages.
+  std::string name() const { return nbd_uri_for_people(uri_); }
   unsigned commands_under_way() const noexcept { return under_way_; }
   /// When the server last sent or took something, or the first of the commands under way was issued (monotonic nanoseconds).
   std::int64_t last_activity_ns() const noexcept { return last_activity_ns_; }
@@ -97,8 +102,5 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   StopSignal& stop_;
   StopSignal::Subscription on_stop_;
 };
-
-/// The URI without what it may hold of secrets.
-std::string nbd_uri_for_people(const std::string& uri);
 
 }  // namespace nasbackup

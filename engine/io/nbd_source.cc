@@ -8,6 +8,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <exception>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 
 #include "engine/io/lifeline_state.h"
 
@@ -23,6 +27,7 @@ constexpr unsigned kDepthPerConnection = 4;
 constexpr std::uint64_t kFirstQuestion = 16u << 20;
 constexpr std::uint64_t kSmallestQuestion = 4u << 20;
 constexpr std::uint64_t kLargestQuestion = (std::uint64_t{1} << 32) - (64u << 20);  // lengths have 32 bits, and stay aligned
+constexpr std::uint64_t kAskAheadFrom = 1u << 30;                                   // from this length on, several at once
 constexpr std::size_t kCoarse = 64;                                                 // extents in one answer
 /// Where holes are smaller than the pieces that we store there is nothing to skip: this much is taken for data unasked.
 constexpr std::uint64_t kTrustedStretch = 64u << 20;
@@ -37,6 +42,28 @@ void check_block_sizes(const NbdExport& described, const std::string& name) {
   if (described.size % described.minimum_block != 0)
     throw Fault(FaultKind::source, name + ": size of the export: " + std::to_string(described.size) +
                                        ", is not a multiple of its minimum block size " + std::to_string(described.minimum_block));
+}
+
+// The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is a beginning, more is cut off. An
+// answer about nothing would have us ask for ever.
+std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const GuestRange& asked, const std::string& name) {
+  const auto where = [&](GuestOffset at) { return name + ": block status at " + std::to_string(at.value); };
+  std::vector<Extent> extents;
+  GuestOffset at = asked.start;
+  for (const NbdExtent& entry : entries) {
+    if (entry.length == 0) throw Fault(FaultKind::source, where(at) + ": extent of no length");
+    const std::uint64_t inside = std::min<std::uint64_t>(entry.length, asked.end() - at);
+    if (inside == 0) break;
+    // A hole that does not promise to read as zero is data (protocol, "base:allocation").
+    const ExtentKind kind = (entry.flags & LIBNBD_STATE_ZERO) != 0 ? ExtentKind::zero : ExtentKind::data;
+    if (!extents.empty() && extents.back().kind == kind)
+      extents.back().range.length += inside;
+    else
+      extents.push_back({{at, inside}, kind});
+    at += inside;
+  }
+  if (extents.empty()) throw Fault(FaultKind::source, where(asked.start) + ": no extents in the answer");
+  return extents;
 }
 
 }  // namespace
@@ -73,44 +100,64 @@ SourceTraits NbdSource::traits() const noexcept {
   return {export_.size, export_.minimum_block, static_cast<unsigned>(connections_.size()) * kDepthPerConnection};
 }
 
-NbdConnection& NbdSource::least_busy() noexcept {
+const std::shared_ptr<NbdConnection>& NbdSource::least_busy() noexcept {
   const auto busier = [](const auto& a, const auto& b) { return a->commands_under_way() < b->commands_under_way(); };
-  return **std::min_element(connections_.begin(), connections_.end(), busier);
+  return *std::min_element(connections_.begin(), connections_.end(), busier);
 }
+
+/// A block status that was asked for. Shared with the coroutine that waits for the answer, which may outlive the source.
+struct NbdSource::Question {
+  Question(asio::any_io_executor loop, GuestRange about) : range(about), answered(loop) {}
+  GuestRange range;
+  Wakeup answered;
+  bool done = false;
+  std::exception_ptr failure;
+  std::vector<Extent> extents;
+};
 
 asio::awaitable<std::vector<Extent>> NbdSource::extents(GuestOffset from, std::uint64_t granularity) {
   const std::uint64_t left = export_.size - from.value;
   if (!export_.has_allocation) co_return std::vector<Extent>{{{from, left}, ExtentKind::data}};
   if (from.value < trust_data_until_)
     co_return std::vector<Extent>{{{from, std::min(left, trust_data_until_ - from.value)}, ExtentKind::data}};
-  std::vector<Extent> answer = co_await ask(from, std::min(left, ask_length_));
-  adapt(answer, granularity);
-  co_return answer;
+  ask_ahead(from);
+  const std::shared_ptr<Question> question = questions_.front();
+  while (!question->done) co_await question->answered.wait();
+  questions_.pop_front();
+  if (question->failure) std::rethrow_exception(question->failure);
+  adapt(question->extents, granularity);
+  co_return std::move(question->extents);
 }
 
-// The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is a beginning, more is cut off. An
-// answer about nothing would have us ask for ever.
-asio::awaitable<std::vector<Extent>> NbdSource::ask(GuestOffset from, std::uint64_t length) {
-  const std::vector<NbdExtent> answer = co_await least_busy().block_status(from.value, length);
-  std::vector<Extent> extents;
-  GuestOffset at = from;
-  const GuestOffset end = from + length;
-  for (const NbdExtent& entry : answer) {
-    if (entry.length == 0)
-      throw Fault(FaultKind::source, nbd_uri_for_people(options_.uri) + ": block status at " + std::to_string(at.value) + ": extent of no length");
-    const std::uint64_t inside = std::min<std::uint64_t>(entry.length, end - at);
-    if (inside == 0) break;
-    // A hole that does not promise to read as zero is data (protocol, "base:allocation").
-    const ExtentKind kind = (entry.flags & LIBNBD_STATE_ZERO) != 0 ? ExtentKind::zero : ExtentKind::data;
-    if (!extents.empty() && extents.back().kind == kind)
-      extents.back().range.length += inside;
-    else
-      extents.push_back({{at, inside}, kind});
-    at += inside;
+// A question about `from`, and where the disk is coarse one more for each connection: an empty disk is then no slower than the
+// server can look. An answer may be shorter than its question, which leaves a gap to ask about.
+void NbdSource::ask_ahead(GuestOffset from) {
+  while (!questions_.empty() && questions_.front()->range.start < from) questions_.pop_front();
+  const std::uint64_t gap = questions_.empty() ? export_.size - from.value : questions_.front()->range.start - from;
+  if (gap > 0) ask(from, std::min(gap, ask_length_), true);
+  const std::size_t ahead = ask_length_ < kAskAheadFrom ? 1 : connections_.size();
+  while (questions_.size() < ahead && questions_.back()->range.end().value < export_.size) {
+    const GuestOffset next = questions_.back()->range.end();
+    ask(next, std::min(export_.size - next.value, ask_length_), false);
   }
-  if (extents.empty())
-    throw Fault(FaultKind::source, nbd_uri_for_people(options_.uri) + ": block status at " + std::to_string(from.value) + ": no extents in the answer");
-  co_return extents;
+}
+
+void NbdSource::ask(GuestOffset from, std::uint64_t length, bool first) {
+  const auto loop = watchdog_->get_executor();
+  const auto question = std::make_shared<Question>(loop, GuestRange{from, length});
+  questions_.insert(first ? questions_.begin() : questions_.end(), question);
+  asio::co_spawn(loop, answer(least_busy(), question), asio::detached);
+}
+
+asio::awaitable<void> NbdSource::answer(std::shared_ptr<NbdConnection> connection, std::shared_ptr<Question> question) {
+  try {
+    const auto entries = co_await connection->block_status(question->range.start.value, question->range.length);
+    question->extents = extents_of(entries, question->range, connection->name());
+  } catch (...) {
+    question->failure = std::current_exception();
+  }
+  question->done = true;
+  question->answered.notify_all();
 }
 
 void NbdSource::adapt(const std::vector<Extent>& answer, std::uint64_t granularity) noexcept {
@@ -125,10 +172,10 @@ void NbdSource::adapt(const std::vector<Extent>& answer, std::uint64_t granulari
 
 asio::awaitable<void> NbdSource::read(GuestOffset from, std::span<std::byte> into) {
   const std::uint64_t inside = std::min<std::uint64_t>(into.size(), export_.size - std::min(export_.size, from.value));
-  NbdConnection& connection = least_busy();
+  const std::shared_ptr<NbdConnection> connection = least_busy();
   for (std::uint64_t done = 0; done < inside;) {
     const std::uint64_t length = std::min(inside - done, round_down(export_.maximum_block, export_.minimum_block));
-    co_await connection.read(from.value + done, into.subspan(done, length));
+    co_await connection->read(from.value + done, into.subspan(done, length));
     done += length;
   }
   std::fill(into.begin() + static_cast<std::ptrdiff_t>(inside), into.end(), std::byte{0});

@@ -5,6 +5,7 @@
 // Used on the loop's thread only.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,8 +38,11 @@ class NbdSource final : public BlockSource {
  private:
   NbdSource(asio::any_io_executor loop, StopSignal& stop, Options options);
   asio::awaitable<void> connect();
-  NbdConnection& least_busy() noexcept;
-  asio::awaitable<std::vector<Extent>> ask(GuestOffset from, std::uint64_t length);
+  const std::shared_ptr<NbdConnection>& least_busy() noexcept;
+  struct Question;
+  void ask_ahead(GuestOffset from);
+  void ask(GuestOffset from, std::uint64_t length, bool first);
+  static asio::awaitable<void> answer(std::shared_ptr<NbdConnection> connection, std::shared_ptr<Question> question);
   void adapt(const std::vector<Extent>& answer, std::uint64_t granularity) noexcept;
   void watch();
   void look_for_stall();
@@ -48,6 +52,7 @@ class NbdSource final : public BlockSource {
   NbdExport export_;
   std::vector<std::shared_ptr<NbdConnection>> connections_;
   std::shared_ptr<asio::steady_timer> watchdog_;
+  std::deque<std::shared_ptr<Question>> questions_;  // asked, not yet handed out; in guest order
   std::uint64_t ask_length_;               // how much the next block status asks about
   std::uint64_t trust_data_until_ = 0;     // finely broken up: no questions before this offset
 };
