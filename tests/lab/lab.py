@@ -198,12 +198,22 @@ class LabTest(unittest.TestCase):
         return sets[0]
 
     def image(self, backup_set, target):
-        """The image of a disk in a set, by its manifest-free name: the first disk is root.*, the others datadisk.*."""
-        found = [path for path in sorted(backup_set.glob("*.qcow2"))]
-        names = [entry["name"] for entry in json.loads((backup_set / "manifest.json").read_text())["disks"]]
-        files = [entry["image"] for entry in json.loads((backup_set / "manifest.json").read_text())["disks"]]
-        self.assertEqual(len(found), len(names))
-        return backup_set / os.path.basename(files[names.index(target)])
+        """The image of a disk in a set, as its manifest says."""
+        manifest = json.loads((backup_set / "manifest.json").read_text())
+        return backup_set / {entry["name"]: entry["file"] for entry in manifest["disks"]}[target]
+
+    def assert_backed_up(self, domain, expected, backup_set=None):
+        """The set holds exactly these disks, each sound and equal to its expected content: {target: raw file}."""
+        backup_set = backup_set or self.one_set(domain)
+        self.assertEqual(len(list(backup_set.glob("*.qcow2"))), len(expected))
+        for target, content in expected.items():
+            judge.check(self.image(backup_set, target))
+            judge.same(self.image(backup_set, target), content)
+
+    def copies(self):
+        """An empty folder, and the words that let nbdcopy read every export of the job into it: {disk}.raw."""
+        folder = Path(tempfile.mkdtemp(dir=self.dir))
+        return folder, ["--exec-in-job", judge.copy_exports_command(folder)]
 
     def assert_status(self, result, status, *says):
         self.assertEqual(result.status, status, str(result))

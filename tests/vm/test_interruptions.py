@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: the nasbackup founders
+# SPDX-License-Identifier: Apache-2.0
+"""Backups that end half-way: whoever dies, the guest is free, nothing half is published, and the next run cleans up."""
+import json
+import os
+import signal
+import sys
+import time
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+import judge  # noqa: E402
+import lab  # noqa: E402
+from lab import DONE, FAILED, MIB, SOURCE, wait_until  # noqa: E402
+
+
+class WhenTheGuestEnds(lab.LabTest):
+    def test_by_being_destroyed_nothing_is_published(self):
+        domain = self.domain()
+        run, _ = self.begin_in_job(domain)
+        domain.destroy()
+        self.assert_status(run.end(), SOURCE)
+        self.assert_nothing_left(domain)
+
+    def test_by_its_qemu_being_killed_while_it_is_read_nothing_is_published(self):
+        domain = self.domain(disks=[self.disk("vda", 256 * MIB, fill=64 * MIB)])
+        run, _ = self.begin_in_job(domain, "--rate", "8M")
+        os.kill(domain.qemu_pid(), signal.SIGKILL)
+        self.assert_status(run.end(), SOURCE)
+        self.assert_nothing_left(domain)
+
+    def test_the_job_by_somebody_else_nothing_is_published(self):
+        domain = self.domain(disks=[self.disk("vda", 256 * MIB, fill=64 * MIB)])
+        run, _ = self.begin_in_job(domain, "--rate", "8M")
+        domain.handle.abortJob()
+        self.assert_status(run.end(), SOURCE)
+        self.assert_nothing_left(domain)
+
+
+class WhenLibvirtd(lab.LabTest):
+    def test_is_gone_nothing_is_published_and_the_next_run_sweeps(self):
+        domain = self.domain()
+        run, _ = self.begin_in_job(domain)
+        lab.daemon.stop(signal.SIGKILL)
+        self.assert_status(run.end(), SOURCE, "libvirt")
+        self.assertEqual(self.sets(domain), [])
+        self.assertEqual(judge.partials_under(self.target), [])
+        lab.daemon.start()
+        self.assert_status(self.backup(domain), DONE)
+        self.assert_nothing_left(domain, published=1)
+
+    def test_is_restarted_the_backup_goes_on(self):
+        domain = self.domain()
+        copies, _ = self.copies()
+        run, release = self.begin_in_job(domain)
+        lab.daemon.stop()
+        lab.daemon.start()
+        release()
+        self.assert_status(run.end(), DONE)
+        judge.check(self.image(self.one_set(domain), "vda"))
+        self.assert_nothing_left(domain, published=1)
+
+
+class Signals(lab.LabTest):
+    MOMENTS = 8
+
+    def moments(self, domain):
+        """Times spread over a run, from just after its start to about its end."""
+        result = self.backup(domain, "--rate", "32M")
+        self.assert_status(result, DONE)
+        return [result.seconds * i / self.MOMENTS for i in range(self.MOMENTS)]
+
+    def judge_all_sets(self, domain):
+        listed = self.run_command("list", self.target, "--json")
+        self.assert_status(listed, DONE)
+        for backup_set in self.sets(domain):
+            self.assertIn(str(backup_set), listed.out)
+            judge.check(self.image(backup_set, "vda"))
+
+    def test_that_end_it_leave_nothing(self):
+        domain = self.domain(disks=[self.disk("vda", 64 * MIB, fill=8 * MIB)])
+        published = 1
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for moment in self.moments(domain):
+                with self.subTest(signal=number.name, moment=round(moment, 3)):
+                    run = self.begin(*self.backup_words(domain, "--rate", "32M"))
+                    time.sleep(moment)
+                    run.send(number)
+                    result = run.end()
+                    self.assertIn(result.status, (DONE, 128 + number, -number), str(result))
+                    published = len(self.sets(domain))
+                    self.assert_nothing_left(domain, published)
+        self.judge_all_sets(domain)
+
+    def test_to_the_whole_group_leave_nothing(self):
+        domain = self.domain(disks=[self.disk("vda", 64 * MIB, fill=8 * MIB)])
+        run, _ = self.begin_in_job(domain)
+        run.send_group(signal.SIGINT)
+        self.assert_status(run.end(), 128 + signal.SIGINT)
+        self.assert_nothing_left(domain)
+
+    def test_that_kill_only_the_supervisor_leave_no_job_behind_for_long(self):
+        domain = self.domain()
+        run, _ = self.begin_in_job(domain)
+        run.send(signal.SIGKILL)
+        run.end()
+        wait_until("the job to end", lambda: not domain.backup_job())
+        self.assertEqual(self.sets(domain), [])
+        self.assert_status(self.backup(domain), DONE)
+        self.assert_nothing_left(domain, published=1)
+
+    def test_that_kill_everything_leave_what_the_next_run_sweeps(self):
+        domain = self.domain(disks=[self.disk("vda", 64 * MIB, fill=8 * MIB)])
+        run, _ = self.begin_in_job(domain)
+        run.kill()
+        wait_until("the processes to end", lambda: lab.our_processes() == {})
+        self.assertEqual(self.sets(domain), [])
+        self.assert_status(self.backup(domain), DONE)
+        self.assert_nothing_left(domain, published=1)
+
+
+class FiftyKills(lab.LabTest):
+    KILLS = 50
+
+    def test_spread_over_a_run_leave_only_whole_sets(self):
+        domain = self.domain(disks=[self.disk("vda", 32 * MIB, fill=2 * MIB)])
+        whole = self.backup(domain)
+        self.assert_status(whole, DONE)
+        for kill in range(self.KILLS):
+            with self.subTest(kill=kill):
+                run = self.begin(*self.backup_words(domain))
+                time.sleep(whole.seconds * kill / self.KILLS)
+                run.kill()
+                listed = self.run_command("list", self.target, "--json")
+                self.assert_status(listed, DONE)
+                paths = [Path(entry["set"]) for entry in json.loads(listed.out)["sets"]]
+                self.assertEqual(sorted(paths), self.sets(domain))
+        for backup_set in self.sets(domain):
+            judge.check(self.image(backup_set, "vda"))
+            judge.same(self.image(backup_set, "vda"), domain.disks[0].path)
+        before = len(self.sets(domain))
+        self.assert_status(self.backup(domain), DONE)
+        self.assert_nothing_left(domain, published=before + 1)
+
+
+if __name__ == "__main__":
+    lab.main()
