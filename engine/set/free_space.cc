@@ -1,0 +1,36 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/set/free_space.h"
+
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+
+#include "engine/io/fault.h"
+
+namespace nasbackup::set {
+
+namespace {
+
+std::string mebibytes(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
+
+}  // namespace
+
+std::optional<std::uint64_t> free_space(const Directory& directory) {
+  struct statvfs room {};
+  TargetCall mark(directory.state());
+  if (::fstatvfs(directory.fd(), &room) != 0) throw_target_errno(errno, directory.path(), "cannot ask for free space");
+  if (room.f_blocks == 0) return std::nullopt;
+  const std::uint64_t unit = room.f_frsize != 0 ? room.f_frsize : room.f_bsize;
+  std::uint64_t bytes = 0;
+  if (__builtin_mul_overflow(room.f_bavail, unit, &bytes)) return UINT64_MAX;
+  return bytes;
+}
+
+void check_free_space(const Directory& directory, std::uint64_t min_free) {
+  const auto room = free_space(directory);
+  if (!room || *room >= min_free) return;
+  throw Fault(FaultKind::target_full, directory.path() + ": too little room: " + mebibytes(*room) + " free, " +
+                                          mebibytes(min_free) + " must be left (--min-free)");
+}
+
+}  // namespace nasbackup::set

@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/set/image_name.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "engine/set/text.h"
+
+namespace nasbackup::set {
+
+namespace {
+
+/// Leaves room in NAME_MAX (255) for "datadisk.", a number and ".qcow2".
+constexpr std::size_t kMaxId = 200;
+
+std::string_view base_name(std::string_view path) noexcept {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  const auto slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+/// `rbd:<pool>/<id>:mon_host=…`: after the first '/', up to the next ':'.
+std::string_view rbd_image(std::string_view source) noexcept {
+  const auto slash = source.find('/');
+  if (slash == std::string_view::npos) return {};
+  const auto image = source.substr(slash + 1);
+  return image.substr(0, image.find(':'));
+}
+
+/// `nbd://host/EXPORT`, `nbd+unix:///EXPORT?socket=…`.
+std::string_view nbd_export(std::string_view source) noexcept {
+  const auto authority = source.substr(source.find("://") + 3);
+  const auto path = authority.substr(0, authority.find('?'));
+  const auto slash = path.find('/');
+  return slash == std::string_view::npos ? std::string_view{} : base_name(path.substr(slash + 1));
+}
+
+std::string safe_id(const std::string& id) {
+  std::string safe = plain_text(id, kMaxId);
+  std::replace_if(safe.begin(), safe.end(), [](char c) { return c == '/' || c == '\\' || c == ':' || c == '?'; }, '_');
+  return safe.empty() ? "disk" : safe;
+}
+
+std::string lower_case(std::string text) {
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string disk_id(const std::string& source) {
+  const std::string_view text = source;
+  if (text.starts_with("rbd:")) return std::string(rbd_image(text));
+  if (text.starts_with("nbd") && text.find("://") != std::string_view::npos) return std::string(nbd_export(text));
+  constexpr std::string_view kDrbd = "/dev/drbd/by-res/cs-";
+  if (text.starts_with(kDrbd)) {
+    const auto rest = text.substr(kDrbd.size());
+    return std::string(rest.substr(0, rest.find('/')));
+  }
+  const auto base = base_name(text);
+  return base == "/" || base == "." || base == ".." ? std::string() : std::string(base);
+}
+
+std::string ImageNames::next(const std::string& id) {
+  const std::string stem = (taken_.empty() ? "root." : "datadisk.") + safe_id(id);
+  std::string name = stem + ".qcow2";
+  for (unsigned copy = 2; !taken_.insert(lower_case(name)).second; ++copy) {
+    name = stem + '-' + std::to_string(copy) + ".qcow2";
+  }
+  return name;
+}
+
+}  // namespace nasbackup::set

@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/set/manifest.h"
+
+#include <nlohmann/json.hpp>
+
+#include "engine/set/text.h"
+
+namespace nasbackup::set {
+
+namespace {
+
+using Json = nlohmann::ordered_json;  // people read it: keys in the order of the documentation
+
+std::string shown(const std::string& text) { return plain_text(text, kMaxManifestText); }
+
+Json disk_json(const ManifestDisk& disk) {
+  return {{"name", shown(disk.name)},
+          {"id", shown(disk.id)},
+          {"file", disk.file},
+          {"source", shown(disk.source)},
+          {"source_type", shown(disk.source_type)},
+          {"serial", shown(disk.serial)},
+          {"bus", shown(disk.bus)},
+          {"order", disk.order},
+          {"virtual_size", disk.virtual_size},
+          {"stored_bytes", disk.stored_bytes},
+          {"data_bytes", disk.data_bytes},
+          {"zero_bytes", disk.zero_bytes}};
+}
+
+Json warnings_json(const std::vector<std::string>& warnings) {
+  Json list = Json::array();
+  for (const auto& warning : warnings) {
+    if (list.size() < kMaxManifestWarnings) list.push_back(shown(warning));
+  }
+  return list;
+}
+
+}  // namespace
+
+bool is_file_name(std::string_view name) noexcept {
+  const bool length = !name.empty() && name.size() <= kMaxFileName;
+  return length && name.front() != '.' && name.find('/') == std::string_view::npos && is_plain_text(name);
+}
+
+std::string write_manifest(const Manifest& manifest) {
+  Json disks = Json::array();
+  for (const auto& disk : manifest.disks) disks.push_back(disk_json(disk));
+  Json files = Json::array();
+  for (const auto& file : manifest.files) files.push_back({{"name", file.name}, {"size", file.size}});
+  const Json json = {{"format", "nasbackup set"},
+                     {"version", 1},
+                     {"set", manifest.set},
+                     {"time", manifest.time},
+                     {"run", manifest.run},
+                     {"kind", manifest.kind},
+                     {"consistency", manifest.consistency},
+                     {"tool", {{"name", "nasbackup"}, {"version", shown(manifest.tool_version)}}},
+                     {"vm", {{"name", shown(manifest.vm_name)}, {"uuid", shown(manifest.vm_uuid)}}},
+                     {"options", {{"cluster_size", manifest.cluster_size}}},
+                     {"disks", disks},
+                     {"files", files},
+                     {"warnings", warnings_json(manifest.warnings)}};
+  return json.dump(2) + '\n';
+}
+
+}  // namespace nasbackup::set

@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// manifest.json: what a set holds and where it came from. Format: docs/formats/manifest.md. Plain values; the functions
+// are pure and safe from any thread. A manifest that is read is hostile input: every size, count and name in it is bounded
+// before it is used (manifest_reader.cc).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nasbackup::set {
+
+struct ManifestDisk {
+  std::string name;         ///< target (vda), or disk0, disk1 … without libvirt
+  std::string id;           ///< of the volume: base name of its path
+  std::string file;         ///< image in the set
+  std::string source;       ///< path or URI it was read from; no secret may stand in it
+  std::string source_type;  ///< "file", "block", "network", …: libvirt's word
+  std::string serial;
+  std::string bus;
+  std::uint64_t order = 0;  ///< place among the VM's disks, from 0
+  std::uint64_t virtual_size = 0;
+  std::uint64_t stored_bytes = 0;  ///< size of the image file
+  std::uint64_t data_bytes = 0;    ///< read as data
+  std::uint64_t zero_bytes = 0;    ///< not stored, because zero
+
+  friend bool operator==(const ManifestDisk&, const ManifestDisk&) = default;
+};
+
+/// A file of the set that is neither an image nor the manifest.
+struct ManifestFile {
+  std::string name;
+  std::uint64_t size = 0;
+
+  friend bool operator==(const ManifestFile&, const ManifestFile&) = default;
+};
+
+struct Manifest {
+  std::string set;   ///< name of the set's directory
+  std::string time;  ///< the same second, RFC 3339 UTC
+  std::string run;   ///< id of the run that wrote it
+  std::string vm_name;
+  std::string vm_uuid;               ///< empty without libvirt
+  std::string kind = "full";         ///< "full"
+  std::string consistency = "crash"; ///< "crash", or "filesystem" when the guest's file systems were frozen
+  std::string tool_version;
+  std::uint64_t cluster_size = 65536;
+  std::vector<ManifestDisk> disks;
+  std::vector<ManifestFile> files;
+  std::vector<std::string> warnings;
+
+  friend bool operator==(const Manifest&, const Manifest&) = default;
+};
+
+inline constexpr char kManifestName[] = "manifest.json";
+/// A manifest with 1024 disks and long names fits; a hostile one of this size parses into some tens of megabytes.
+constexpr std::size_t kMaxManifestSize = 1 << 20;
+constexpr std::size_t kMaxManifestDisks = 1024;
+constexpr std::size_t kMaxManifestFiles = 4096;
+constexpr std::size_t kMaxManifestWarnings = 256;
+constexpr std::size_t kMaxManifestText = 1024;  ///< bytes of one string; longer ones are cut when written
+constexpr std::size_t kMaxFileName = 255;       ///< NAME_MAX
+
+/// A name that stays inside its directory and is visible there: no '/', no leading '.', plain UTF-8, at most 255 bytes.
+bool is_file_name(std::string_view name) noexcept;
+
+/// The manifest as JSON text. Control characters and bytes that are not UTF-8 become '?'; what is too long is cut.
+std::string write_manifest(const Manifest& manifest);
+
+/// Throws Fault(damaged) naming `where` for everything that write_manifest would not write, but unknown keys, which are
+/// skipped; Fault(failed) for a version or kind that this program does not know.
+Manifest read_manifest(std::string_view text, const std::string& where);
+
+}  // namespace nasbackup::set

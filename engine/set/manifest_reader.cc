@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The reading half of manifest.h. Unlike the writer it believes nothing.
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/io/fault.h"
+#include "engine/set/manifest.h"
+#include "engine/set/run_lock.h"
+#include "engine/set/set_name.h"
+#include "engine/set/text.h"
+
+namespace nasbackup::set {
+
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kMaxDepth = 8;                        // ours is 3; deeper JSON costs memory for nothing
+constexpr std::uint64_t kMaxSize = 1ull << 62;      // sums of a few sizes must not overflow
+constexpr std::uint64_t kMaxTotal = 1ull << 63;
+
+/// Refuses depth and a key that stands twice in one object: two readers could take different ones.
+class Bouncer {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > kMaxDepth) throw std::out_of_range("nested too deeply");
+    if (event == Json::parse_event_t::object_start) keys_.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys_.pop_back();
+    if (event == Json::parse_event_t::key && !keys_.back().insert(parsed.get<std::string>()).second) {
+      throw std::out_of_range("a key stands twice in one object");
+    }
+    return true;
+  }
+
+ private:
+  std::vector<std::set<std::string>> keys_;
+};
+
+/// One object of the manifest; every getter names what is wrong with what.
+class Fields {
+ public:
+  Fields(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+    if (!json_.is_object()) fail("is not an object");
+  }
+
+  std::string text(const char* key, std::size_t limit = kMaxManifestText) const {
+    const Json& value = get(key);
+    if (!value.is_string()) fail(key, "is not a string");
+    const auto& string = value.get_ref<const std::string&>();
+    if (string.size() > limit) fail(key, "is too long");
+    if (!is_plain_text(string)) fail(key, "has control characters in it");
+    return string;
+  }
+
+  std::string file_name(const char* key) const {
+    std::string name = text(key, kMaxFileName);
+    if (!is_file_name(name)) fail(key, "is not a file name");
+    return name;
+  }
+
+  std::uint64_t size(const char* key, std::uint64_t limit = kMaxSize) const {
+    const Json& value = get(key);
+    if (!value.is_number_unsigned()) fail(key, "is not a whole number");
+    const auto number = value.get<std::uint64_t>();
+    if (number > limit) fail(key, "is too large");
+    return number;
+  }
+
+  /// The members of a list of at most `limit`, each with its place for messages.
+  template <class Read>
+  void each(const char* key, std::size_t limit, Read read) const {
+    const Json& list = get(key);
+    if (!list.is_array()) fail(key, "is not a list");
+    if (list.size() > limit) fail(key, "has too many members");
+    for (std::size_t i = 0; i < list.size(); ++i) read(list[i], where_ + key + '[' + std::to_string(i) + "].");
+  }
+
+  Fields object(const char* key) const { return Fields(get(key), where_ + key + '.'); }
+
+  [[noreturn]] void fail(const std::string& what) const { throw Fault(FaultKind::damaged, where_ + ' ' + what); }
+  [[noreturn]] void fail(const char* key, const std::string& what) const {
+    throw Fault(FaultKind::damaged, where_ + key + ' ' + what);
+  }
+
+ private:
+  const Json& get(const char* key) const {
+    const auto found = json_.find(key);
+    if (found == json_.end()) fail(key, "is missing");
+    return *found;
+  }
+
+  const Json& json_;
+  std::string where_;
+};
+
+ManifestDisk read_disk(const Fields& fields) {
+  ManifestDisk disk;
+  disk.name = fields.text("name");
+  disk.id = fields.text("id");
+  disk.file = fields.file_name("file");
+  disk.source = fields.text("source");
+  disk.source_type = fields.text("source_type");
+  disk.serial = fields.text("serial");
+  disk.bus = fields.text("bus");
+  disk.order = fields.size("order", kMaxManifestDisks);
+  disk.virtual_size = fields.size("virtual_size");
+  disk.stored_bytes = fields.size("stored_bytes");
+  disk.data_bytes = fields.size("data_bytes");
+  disk.zero_bytes = fields.size("zero_bytes");
+  return disk;
+}
+
+void check_version(const Fields& top, const std::string& where) {
+  if (top.text("format") != "nasbackup set") top.fail("format", "is not that of a nasbackup set");
+  const auto version = top.size("version");
+  if (version == 0) top.fail("version", "is 0");
+  if (version == 1) return;
+  throw Fault(FaultKind::failed, where + ": version " + std::to_string(version) +
+                                     ": this program reads version 1; a newer nasbackup wrote it");
+}
+
+void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
+  manifest.set = top.text("set");
+  manifest.time = top.text("time");
+  const auto name = SetName::parse(manifest.set);
+  if (!name) top.fail("set", "is not the name of a set");
+  if (name != SetName::parse_rfc3339(manifest.time)) top.fail("time", "is not the time in the set's name");
+  manifest.run = top.text("run");
+  if (!is_run_id(manifest.run)) top.fail("run", "is not a run id");
+  manifest.kind = top.text("kind");
+  if (manifest.kind != "full") throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full'");
+  manifest.consistency = top.text("consistency");
+  if (manifest.consistency != "crash" && manifest.consistency != "filesystem") top.fail("consistency", "is neither 'crash' nor 'filesystem'");
+  manifest.tool_version = top.object("tool").text("version");
+  manifest.vm_name = top.object("vm").text("name");
+  manifest.vm_uuid = top.object("vm").text("uuid");
+  manifest.cluster_size = top.object("options").size("cluster_size", 2u << 20);
+  const bool power_of_two = (manifest.cluster_size & (manifest.cluster_size - 1)) == 0;
+  if (manifest.cluster_size < 512 || !power_of_two) top.fail("options.cluster_size", "is not a qcow2 cluster size");
+}
+
+/// No file may be named twice, and the sizes may be added up by whoever reads them.
+void check_files(const Fields& top, const Manifest& manifest) {
+  std::set<std::string> names{kManifestName};
+  std::uint64_t stored = 0;
+  std::uint64_t virtual_size = 0;
+  const auto add = [&](const std::string& name, std::uint64_t bytes, std::uint64_t guest) {
+    if (!names.insert(name).second) top.fail("disks, files", "name one file twice");
+    stored += bytes;
+    virtual_size += guest;
+    if (stored > kMaxTotal || virtual_size > kMaxTotal) top.fail("disks, files", "are too large together");
+  };
+  for (const auto& disk : manifest.disks) add(disk.file, disk.stored_bytes, disk.virtual_size);
+  for (const auto& file : manifest.files) add(file.name, file.size, 0);
+}
+
+Manifest read_fields(const Json& json, const std::string& where) {
+  const Fields top(json, where + ": ");
+  check_version(top, where);
+  Manifest manifest;
+  read_head(top, where, manifest);
+  top.each("disks", kMaxManifestDisks, [&](const Json& disk, const std::string& at) {
+    manifest.disks.push_back(read_disk(Fields(disk, at)));
+  });
+  top.each("files", kMaxManifestFiles, [&](const Json& file, const std::string& at) {
+    const Fields fields(file, at);
+    manifest.files.push_back({fields.file_name("name"), fields.size("size")});
+  });
+  top.each("warnings", kMaxManifestWarnings, [&](const Json& warning, const std::string& at) {
+    const bool good = warning.is_string() && warning.get_ref<const std::string&>().size() <= kMaxManifestText &&
+                      is_plain_text(warning.get_ref<const std::string&>());
+    if (!good) throw Fault(FaultKind::damaged, at + " is not a plain string");
+    manifest.warnings.push_back(warning.get<std::string>());
+  });
+  check_files(top, manifest);
+  return manifest;
+}
+
+}  // namespace
+
+Manifest read_manifest(std::string_view text, const std::string& where) {
+  if (text.size() > kMaxManifestSize) throw Fault(FaultKind::damaged, where + ": longer than 1 MiB");
+  Json json;
+  try {
+    json = Json::parse(text.begin(), text.end(), Bouncer());
+  } catch (const std::exception& error) {
+    throw Fault(FaultKind::damaged, where + ": not a manifest: " + plain_text(error.what(), 200));
+  }
+  return read_fields(json, where);
+}
+
+}  // namespace nasbackup::set

@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/set/partial_set.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "engine/io/fault.h"
+#include "engine/set/free_space.h"
+#include "engine/set/publication.h"
+#include "engine/set/small_file.h"
+#include "engine/set/sweep.h"
+#include "engine/set/vm_name.h"
+
+namespace nasbackup::set {
+
+namespace {
+
+SetOptions checked(SetOptions options) {
+  check_vm_name(options.vm);
+  if (!is_run_id(options.run_id)) throw Fault(FaultKind::usage, "run id: not 16 hexadecimal digits: '" + options.run_id + "'");
+  return options;
+}
+
+/// Before anything is made on the target: is there room, or at least something of a dead run's that a sweep would free?
+const Directory& with_room(const Directory& root, const SetOptions& options) {
+  const auto vm = root.find_child(options.vm);
+  const bool sweep_may_help = vm && has_leftovers(*vm, options.run_id);
+  if (!sweep_may_help) check_free_space(root, options.min_free);
+  return root;
+}
+
+}  // namespace
+
+VmDirectory::VmDirectory(const Directory& root, const std::string& vm) : root_(root), name_(vm), made_(root.make_child(vm)) {
+  directory_ = root.open_child(vm);  // refuses a symbolic link
+}
+
+VmDirectory::~VmDirectory() {
+  directory_.reset();
+  if (made_) root_.try_remove_directory(name_);  // stays when there is a set in it
+}
+
+std::unique_ptr<PartialSet> PartialSet::begin(SetOptions options, LifelineState* state) {
+  return std::unique_ptr<PartialSet>(new PartialSet(checked(std::move(options)), state));
+}
+
+PartialSet::PartialSet(SetOptions options, LifelineState* state)
+    : options_(std::move(options)),
+      claim_(options_.vm, options_.run_id, options_.run_directory),
+      root_(Directory::open(options_.dir, state)),
+      vm_(with_room(root_, options_), options_.vm),
+      lock_(*vm_, lock_options()),
+      partial_name_(kPartialPrefix + options_.run_id),
+      name_(SetName::now()) {
+  sweep(*vm_, {options_.run_id, options_.run_directory, lock_.now_on_target(), options_.lock_stale_after, options_.note});
+  check_free_space(root_, options_.min_free);
+  name_ = wait_for_free_name(*vm_, options_.stop);
+  open_partial();
+}
+
+PartialSet::~PartialSet() { discard(); }
+
+LockOptions PartialSet::lock_options() const {
+  return {options_.run_id, options_.run_directory, options_.note, options_.stop, options_.lock_stale_after, options_.lock_watch};
+}
+
+void PartialSet::open_partial() {
+  if (!vm_->make_child(partial_name_)) throw Fault(FaultKind::failed, vm_->path_of(partial_name_) + ": is there already");
+  try {
+    partial_ = vm_->open_child(partial_name_);
+  } catch (...) {
+    vm_->try_remove_directory(partial_name_);
+    throw;
+  }
+  open_ = true;
+}
+
+std::string PartialSet::image_path(const std::string& file_name) const {
+  assert(partial_);
+  return partial_->path_of(file_name);
+}
+
+void PartialSet::add_file(const std::string& name, std::string_view content) {
+  assert(partial_);
+  if (!is_file_name(name) || name == kManifestName) throw Fault(FaultKind::usage, "set: not a file name: '" + name + "'");
+  write_new_file(*partial_, name, content);
+}
+
+/// Every file on the disk, every image of the manifest there, every other file in the manifest.
+void PartialSet::sync_files(Manifest& manifest) const {
+  auto names = partial_->names();
+  std::sort(names.begin(), names.end());
+  manifest.files.clear();
+  for (auto& disk : manifest.disks) {
+    const auto found = std::find(names.begin(), names.end(), disk.file);
+    if (found == names.end()) throw Fault(FaultKind::failed, partial_->path_of(disk.file) + ": the image is missing");
+    names.erase(found);
+    const std::uint64_t size = sync_file(*partial_, disk.file);
+    if (disk.stored_bytes != 0 && disk.stored_bytes != size) {
+      throw Fault(FaultKind::failed, partial_->path_of(disk.file) + ": has " + std::to_string(size) + " bytes, " +
+                                         std::to_string(disk.stored_bytes) + " were written");
+    }
+    disk.stored_bytes = size;
+  }
+  for (const auto& name : names) manifest.files.push_back({name, sync_file(*partial_, name)});
+}
+
+std::string PartialSet::write_manifest_file(Manifest& manifest) {
+  manifest.set = name_.text();
+  manifest.time = name_.rfc3339();
+  manifest.run = options_.run_id;
+  std::string text = write_manifest(manifest);
+  read_manifest(text, partial_->path_of(kManifestName));  // nothing is published that a reader would refuse
+  write_new_file(*partial_, kManifestName, text);
+  return text;
+}
+
+void PartialSet::sync_directory(const Directory& directory) const {
+  if (directory.sync() || !options_.note) return;
+  options_.note(directory.path() + ": this file system cannot fsync a directory; the server decides when names are on disk");
+}
+
+std::string PartialSet::publish(Manifest manifest) {
+  assert(open_ && partial_);
+  lock_.refresh();  // whoever took us for dead may be writing the next set now
+  sync_files(manifest);
+  for (;;) {
+    name_ = first_free_name(*vm_, name_);
+    manifest_text_ = write_manifest_file(manifest);
+    sync_directory(*partial_);
+    partial_.reset();
+    const auto moved = move_into_place(*vm_, partial_name_, name_.text(), manifest_text_, options_.rename_patience);
+    if (moved == Moved::done) break;
+    partial_ = vm_->open_child(partial_name_);
+    partial_->try_remove_file(kManifestName);
+    name_ = name_.next_second();
+  }
+  sync_directory(*vm_);
+  open_ = false;
+  return vm_->path_of(name_.text());
+}
+
+void PartialSet::discard() noexcept {
+  if (!open_) return;
+  open_ = false;
+  partial_.reset();
+  int error = remove_aside(*vm_, partial_name_, options_.run_id);
+  // A publishing rename that was called failed may have been carried out after all.
+  if (error == ENOENT && is_published(*vm_, name_.text(), manifest_text_)) {
+    error = remove_aside(*vm_, name_.text(), options_.run_id);
+  }
+  try {
+    if (error != 0 && options_.note) options_.note(vm_->path_of(partial_name_) + ": not removed, the next run will: " + std::strerror(error));
+  } catch (const std::exception&) {
+    return;  // a note is not worth more
+  }
+}
+
+}  // namespace nasbackup::set

@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// A set while it is written: DIR/VM/.partial-<run id>, which nobody lists, until publish() renames it to its name. The
+// order (ARCHITECTURE.md, "What we write", 6): manifest last, fsync of every file and of the directory, descriptors closed,
+// rename, fsync of the parent. Whatever ends it otherwise, the next run for this VM removes what is left.
+//
+// Used by one thread, except for refresh(), which the job's ticker calls every kLockRefreshInterval from its own. Blocking:
+// each call on the target is marked on the lifeline.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/io/lifeline_state.h"
+#include "engine/set/directory.h"
+#include "engine/set/manifest.h"
+#include "engine/set/run_lock.h"
+#include "engine/set/set_name.h"
+#include "engine/set/target_lock.h"
+#include "engine/set/vm_claim.h"
+
+namespace nasbackup::set {
+
+struct SetOptions {
+  std::string dir;     ///< the target; must exist
+  std::string vm;      ///< becomes the directory in it
+  std::string run_id;  ///< of the Lifeline, whose lock must be held
+  std::uint64_t min_free = 1ull << 30;
+  std::function<void(const std::string&)> note;  ///< lines for the user that are no warnings; may be empty
+  std::stop_token stop;                          ///< ends the waiting in begin()
+  std::string run_directory = kRunDirectory;
+  std::chrono::milliseconds lock_stale_after{600'000};
+  std::chrono::milliseconds lock_watch{70'000};
+  std::chrono::milliseconds rename_patience{10'000};
+};
+
+/// DIR/VM, made when it is missing, and taken away again when it was made here and nothing came of it.
+class VmDirectory {
+ public:
+  VmDirectory(const Directory& root, const std::string& vm);
+  ~VmDirectory();
+  VmDirectory(const VmDirectory&) = delete;
+  VmDirectory& operator=(const VmDirectory&) = delete;
+
+  const Directory& operator*() const noexcept { return *directory_; }
+  const Directory* operator->() const noexcept { return &*directory_; }
+
+ private:
+  const Directory& root_;
+  std::string name_;
+  bool made_;
+  std::optional<Directory> directory_;
+};
+
+class PartialSet {
+ public:
+  /// Claims the VM on this host and on the target, removes what dead runs left, looks whether min_free is there, chooses
+  /// the name and makes the partial directory. Throws Fault: locked, target_full, usage, not_found (no such target),
+  /// interrupted, failed; nothing of ours is left on the target then.
+  static std::unique_ptr<PartialSet> begin(SetOptions options, LifelineState* state);
+  /// discard(), unless published.
+  ~PartialSet();
+  PartialSet(const PartialSet&) = delete;
+  PartialSet& operator=(const PartialSet&) = delete;
+
+  /// The second this set is named after; publish() takes a later one when somebody else made a directory of that name.
+  const SetName& name() const noexcept { return name_; }
+  /// Where to write an image of that name. Its writer makes it with O_EXCL | O_NOFOLLOW, mode 0600, and closes it.
+  std::string image_path(const std::string& file_name) const;
+  /// Writes a small file; it is on the disk when this returns. Throws Fault(target_full) or Fault(failed).
+  void add_file(const std::string& name, std::string_view content);
+
+  /// TargetLock::refresh().
+  void refresh() { lock_.refresh(); }
+
+  /// Makes it a set and returns its path. The caller fills in the manifest's kind, consistency, VM, disks (stored_bytes may
+  /// be 0), options and warnings; set, time, run and files are filled in here, from what is in the directory. On a Fault
+  /// nothing is published.
+  std::string publish(Manifest manifest);
+
+  /// Removes it. What cannot be removed now is left to the next run's sweep.
+  void discard() noexcept;
+
+ private:
+  PartialSet(SetOptions options, LifelineState* state);
+  LockOptions lock_options() const;
+  void open_partial();
+  void sync_files(Manifest& manifest) const;
+  std::string write_manifest_file(Manifest& manifest);
+  void sync_directory(const Directory& directory) const;
+
+  SetOptions options_;
+  VmClaim claim_;
+  Directory root_;
+  VmDirectory vm_;
+  TargetLock lock_;
+  std::string partial_name_;
+  std::optional<Directory> partial_;  ///< closed (empty) from the rename on
+  SetName name_;
+  std::string manifest_text_;
+  bool open_ = false;  ///< there is a partial directory to publish or discard
+};
+
+}  // namespace nasbackup::set

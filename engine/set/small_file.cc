@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/set/small_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "engine/io/fault.h"
+
+namespace nasbackup::set {
+
+namespace {
+
+FileDescriptor open_file(const Directory& directory, const std::string& name, int flags) noexcept {
+  int fd = -1;
+  do {
+    TargetCall mark(directory.state());
+    // O_NONBLOCK: a FIFO that somebody put there must not hold us; on a regular file it means nothing.
+    fd = ::openat(directory.fd(), name.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  } while (fd < 0 && errno == EINTR);
+  return FileDescriptor(fd);
+}
+
+struct stat status_of(const FileDescriptor& fd, const std::string& path, LifelineState* state) {
+  struct stat status {};
+  TargetCall mark(state);
+  if (::fstat(fd.get(), &status) != 0) throw_target_errno(errno, path, "cannot look at it");
+  if (!S_ISREG(status.st_mode)) throw Fault(FaultKind::damaged, path + ": not a regular file");
+  return status;
+}
+
+void write_all(const FileDescriptor& fd, std::string_view content, const std::string& path, LifelineState* state) {
+  std::size_t done = 0;
+  while (done < content.size()) {
+    TargetCall mark(state);
+    const ssize_t n = ::pwrite(fd.get(), content.data() + done, content.size() - done, static_cast<off_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_target_errno(errno, path, "write failed");
+    done += static_cast<std::size_t>(n);
+  }
+}
+
+void sync_and_close(FileDescriptor fd, const std::string& path, LifelineState* state) {
+  {
+    TargetCall mark(state);
+    if (::fsync(fd.get()) != 0) throw_target_errno(errno, path, "fsync failed");
+  }
+  TargetCall mark(state);
+  if (::close(fd.release()) != 0) throw_target_errno(errno, path, "close failed");
+}
+
+std::string read_up_to(const FileDescriptor& fd, std::size_t limit, const std::string& path, LifelineState* state) {
+  std::string content(limit + 1, '\0');
+  std::size_t done = 0;
+  while (done < content.size()) {
+    TargetCall mark(state);
+    const ssize_t n = ::pread(fd.get(), content.data() + done, content.size() - done, static_cast<off_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_target_errno(errno, path, "read failed");
+    if (n == 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  content.resize(done);
+  return content;
+}
+
+}  // namespace
+
+std::optional<SmallFile> read_small_file(const Directory& directory, const std::string& name, std::size_t limit) {
+  const auto path = directory.path_of(name);
+  const auto fd = open_file(directory, name, O_RDONLY);
+  if (!fd && (errno == ENOENT || errno == ESTALE)) return std::nullopt;
+  if (!fd && errno == ELOOP) throw Fault(FaultKind::damaged, path + ": a symbolic link instead of a file");
+  if (!fd) throw_target_errno(errno, path, "cannot open it");
+  const auto status = status_of(fd, path, directory.state());
+  SmallFile file;
+  file.content = read_up_to(fd, limit, path, directory.state());
+  if (file.content.size() > limit) throw Fault(FaultKind::damaged, path + ": longer than " + std::to_string(limit) + " bytes");
+  file.modified_ns = static_cast<std::int64_t>(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
+  return file;
+}
+
+void write_new_file(const Directory& directory, const std::string& name, std::string_view content) {
+  const auto path = directory.path_of(name);
+  auto fd = open_file(directory, name, O_WRONLY | O_CREAT | O_EXCL);
+  if (!fd) throw_target_errno(errno, path, "cannot make the file");
+  try {
+    write_all(fd, content, path, directory.state());
+    sync_and_close(std::move(fd), path, directory.state());
+  } catch (...) {
+    directory.try_remove_file(name);
+    throw;
+  }
+}
+
+bool overwrite_file(const Directory& directory, const std::string& name, std::string_view content) {
+  const auto path = directory.path_of(name);
+  auto fd = open_file(directory, name, O_WRONLY);
+  if (!fd && (errno == ENOENT || errno == ESTALE)) return false;
+  if (!fd) throw_target_errno(errno, path, "cannot open it");
+  write_all(fd, content, path, directory.state());
+  sync_and_close(std::move(fd), path, directory.state());
+  return true;
+}
+
+std::uint64_t sync_file(const Directory& directory, const std::string& name) {
+  const auto path = directory.path_of(name);
+  auto fd = open_file(directory, name, O_WRONLY);  // some CIFS servers flush only what is open for writing
+  if (!fd) throw_target_errno(errno, path, "cannot open it");
+  const auto status = status_of(fd, path, directory.state());
+  sync_and_close(std::move(fd), path, directory.state());
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+}  // namespace nasbackup::set
