@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The file of --log-file. It may lie on the NAS that hangs, so a small process of its own opens and writes it; lines go there
+// through a pipe, and who logs never waits. One object, one thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "tools/descriptor.h"
+
+namespace nasbackup::tools {
+
+class LogFile {
+ public:
+  /// Opens the file to append to it; an empty path: no log. Throws nasbackup::Error: cannot be opened, or does not answer in time.
+  /// Before the process has threads.
+  LogFile(const std::string& path, std::chrono::seconds timeout);
+  /// Gives what is left two seconds to reach the file.
+  ~LogFile();
+  LogFile(const LogFile&) = delete;
+  LogFile& operator=(const LogFile&) = delete;
+
+  /// Adds a line with the time; dropped when the file does not keep up.
+  void line(std::string_view text);
+
+ private:
+  void wait_for_open(int answer, const std::string& path, std::chrono::seconds timeout);
+
+  Descriptor pipe_;
+  pid_t writer_ = -1;
+};
+
+}  // namespace nasbackup::tools

@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The table itself; options.h says what the columns mean.
+#include "tools/options.h"
+
+namespace nasbackup::tools {
+
+namespace {
+
+constexpr Verb kVerbTable[] = {
+    {kBackup, "backup", "VM --to DIR", 0, 1, "back up a libvirt VM, running or paused, into a new set under DIR/VM/", "--disk SRC ... --name NAME --to DIR"},
+    {kConvert, "convert", "SRC DST", 2, 2, "write one image from another: raw files, devices and NBD exports to qcow2 or raw", ""},
+    {kInfo, "info", "SET|IMAGE", 1, 1, "what an image or a set is: format, sizes, compression, encryption, backing file", ""},
+    {kList, "list", "DIR", 1, 1, "the whole sets under a target directory, from the files alone", ""},
+};
+
+// In the order of the help: what, where, how fast, how, and what is shown.
+constexpr Option kOptionTable[] = {
+    {"to", 0, Value::required, "DIR", kBackup, "directory of the sets; null: reads everything and keeps nothing"},
+    {"disk", 0, Value::required, "NAME|SRC", kBackup, "of a VM: only this disk (vda); without a VM: an image to back up (path or NBD URI)", "all disks", true},
+    {"exclude", 0, Value::required, "NAME", kBackup, "all disks of the VM but this one", "", true},
+    {"name", 0, Value::required, "NAME", kBackup, "without a VM: the name that the set gets in place of the VM's"},
+    {"source-format", 'f', Value::required, "FORMAT", kTransfers, "format of SRC", "probed", false, "raw"},
+    {"target-format", 'O', Value::required, "FORMAT", kConvert, "format of DST", "qcow2", false, "qcow2|raw"},
+    {"force-share", 'U', Value::none, "", kConvert, "read SRC although another program has it open for writing"},
+    {"force", 0, Value::none, "", kConvert, "replace a DST that exists"},
+    {"rate", 'b', Value::required, "RATE", kTransfers, "bytes read per second, all disks together: 50 and 50M are MiB/s; 1G, 400Mbit; 0 is no limit", "0"},
+    {"burst", 0, Value::required, "SIZE", kTransfers, "what may be read at once above the rate", "0.1 s of RATE"},
+    {"quiesce", 'q', Value::none, "", kBackup, "freeze the guest's file systems through its agent while the job begins"},
+    {"quiesce-timeout", 0, Value::required, "SECONDS", kBackup, "how long the agent may take to answer", "10"},
+    {"scratch", 0, Value::required, "DIR", kBackup, "directory of the job's scratch files", "the VM's own"},
+    {"allow-plaintext", 0, Value::none, "", kBackup, "an encrypted disk of the VM may be written unencrypted"},
+    {"exec-in-job", 0, Value::required, "CMD", kBackup, "run CMD once the job has begun, the exports' URIs in its environment; the job ends after both"},
+    {"connect", 0, Value::required, "URI", kBackup, "libvirt to talk to", "qemu:///system"},
+    {"min-free", 0, Value::required, "SIZE", kBackup, "room that must be left on the target", "1G"},
+    {"cluster-size", 0, Value::required, "SIZE", kTransfers, "of the qcow2 that is written, 512 to 2M", "64K"},
+    {"threads", 'j', Value::required, "N", kTransfers, "CPU threads", "one for each CPU"},
+    {"memory", 0, Value::required, "SIZE", kTransfers, "what the whole run may use", "256M"},
+    {"connections", 0, Value::required, "N", kTransfers, "NBD connections for each disk", "what suits the server"},
+    {"io-timeout", 0, Value::required, "SECONDS", kAllVerbs, "give up a target that does not answer for so long", "60"},
+    {"deadline", 0, Value::required, "SECONDS", kAllVerbs, "give up the whole job after so long", "none"},
+    {"json", 0, Value::none, "", kAllVerbs, "one JSON object on stdout when done, errors too"},
+    {"progress", 0, Value::required, "STYLE", kTransfers, "on stderr; auto is tty on a terminal and none elsewhere", "auto", false, "auto|tty|json|none"},
+    {"log-file", 0, Value::required, "FILE", kAllVerbs, "append every message to FILE, with its time"},
+    {"verbose", 'v', Value::none, "", kAllVerbs, "also tell the phases of the run and where its time went"},
+    {"help", 'h', Value::none, "", kAllVerbs, "this help; after a verb the verb's own"},
+};
+
+constexpr Example kExampleTable[] = {
+    {"nasbackup backup web1 --to /mnt/nas", "all disks of the VM web1 into a new set under /mnt/nas/web1/"},
+    {"nasbackup backup web1 --to /mnt/nas -q -b 50", "the same with the guest's file systems frozen for a moment, at 50 MiB/s"},
+    {"nasbackup convert nbd://host/disk disk.qcow2", "an NBD export to a qcow2 image"},
+    {"nasbackup list --json /mnt/nas", "every whole set there is, for a program"},
+};
+
+constexpr ExitStatus kExitTable[] = {
+    {"0", "done"},
+    {"1", "failed"},
+    {"3", "done, with warnings"},
+    {"10", "set or image not found"},
+    {"11", "locked by another run"},
+    {"12", "wrong key"},
+    {"13", "damage found"},
+    {"14", "target full"},
+    {"15", "source or guest problem"},
+    {"16", "timed out"},
+    {"64", "wrong usage"},
+    {"128+N", "ended by signal N"},
+};
+
+}  // namespace
+
+std::span<const Verb> verbs() noexcept { return kVerbTable; }
+std::span<const Option> options() noexcept { return kOptionTable; }
+std::span<const Example> examples() noexcept { return kExampleTable; }
+std::span<const ExitStatus> exit_statuses() noexcept { return kExitTable; }
+
+const Verb* find_verb(std::string_view name) noexcept {
+  for (const Verb& verb : kVerbTable)
+    if (verb.name == name) return &verb;
+  return nullptr;
+}
+
+}  // namespace nasbackup::tools

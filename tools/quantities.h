@@ -1,0 +1,26 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sizes, rates, counts and times as people write them. Pure functions; all throw UsageError, which says what to write instead, for
+// junk and for what does not fit.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace nasbackup::tools {
+
+/// "65536", "64K", "64KiB", "1G"; bytes. `what` names the option in the error.
+std::uint64_t parse_size(const std::string& what, const std::string& text);
+
+/// "50" and "50M": MiB/s; "1G", "400Mbit" (decimal, as networks count); a trailing "/s" may be there. Bytes per second.
+std::uint64_t parse_rate(const std::string& what, const std::string& text);
+
+/// A whole number from 1 to `most`.
+unsigned parse_count(const std::string& what, const std::string& text, unsigned most);
+
+/// Whole seconds, at least one.
+std::chrono::seconds parse_seconds(const std::string& what, const std::string& text);
+
+}  // namespace nasbackup::tools

@@ -1,0 +1,134 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// See request.h.
+#include "tools/request.h"
+
+#include <algorithm>
+
+#include "tools/printable.h"
+#include "tools/quantities.h"
+
+namespace nasbackup::tools {
+
+namespace {
+
+// Beyond these nobody means it; the library has limits of its own.
+constexpr unsigned kMostThreads = 1024;
+constexpr unsigned kMostConnections = 64;
+
+/// Reads the options of one command line; errors name the verb.
+class Reader {
+ public:
+  explicit Reader(const CommandLine& line) : line_(line) {}
+
+  Request read() {
+    Request request;
+    request.verb = line_.verb->bit;
+    request.verb_name = line_.verb->name;
+    read_common(request);
+    if (request.verb == kBackup) read_backup(request.backup, request.io_timeout);
+    else if (request.verb == kConvert) read_convert(request.convert, request.io_timeout);
+    else request.path = line_.operands.front();
+    return request;
+  }
+
+ private:
+  void read_common(Request& request) {
+    request.json = line_.has("json");
+    request.verbose = line_.has("verbose");
+    request.progress = progress_style(text("progress"));
+    request.log_file = text("log-file");
+    if (line_.has("io-timeout")) request.io_timeout = parse_seconds(named("io-timeout"), text("io-timeout"));
+    if (line_.has("deadline")) request.deadline = parse_seconds(named("deadline"), text("deadline"));
+  }
+
+  static ProgressStyle progress_style(const std::string& word) {
+    if (word == "tty") return ProgressStyle::terminal;
+    if (word == "json") return ProgressStyle::json;
+    return word == "none" ? ProgressStyle::none : ProgressStyle::automatic;
+  }
+
+  void read_transfer(TransferOptions& options, std::chrono::seconds io_timeout) {
+    options.io_timeout = io_timeout;
+    if (line_.has("threads")) options.threads = parse_count(named("threads"), text("threads"), kMostThreads);
+    if (line_.has("connections")) options.connections = parse_count(named("connections"), text("connections"), kMostConnections);
+    if (line_.has("memory")) options.memory = parse_size(named("memory"), text("memory"));
+    if (line_.has("cluster-size")) options.cluster_size = parse_size(named("cluster-size"), text("cluster-size"));
+    if (line_.has("rate")) options.rate = parse_rate(named("rate"), text("rate"));
+    if (!line_.has("burst")) return;
+    options.burst = parse_size(named("burst"), text("burst"));
+    if (options.rate == 0) refuse("--burst without a limit means nothing: write --rate too");
+    if (options.burst == 0) refuse("--burst 0: write a size such as 1M, or leave it out");
+  }
+
+  void read_backup(BackupOptions& options, std::chrono::seconds io_timeout) {
+    read_transfer(options, io_timeout);
+    options.to = text("to");
+    options.source_format = text("source-format");
+    if (line_.has("min-free")) options.min_free = parse_size(named("min-free"), text("min-free"));
+    if (line_.operands.empty()) read_images(options);
+    else read_domain(options);
+    if (options.to.empty()) refuse("where to? write --to DIR");
+  }
+
+  void read_images(BackupOptions& options) {
+    options.sources = line_.all("disk");
+    options.vm = text("name");
+    if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
+    if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
+    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "allow-plaintext", "exec-in-job", "connect"})
+      if (line_.has(option)) refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
+  }
+
+  void read_domain(BackupOptions& options) {
+    options.vm = line_.operands.front();
+    options.disks = line_.all("disk");
+    options.exclude = line_.all("exclude");
+    options.quiesce = line_.has("quiesce");
+    options.scratch = text("scratch");
+    options.allow_plaintext = line_.has("allow-plaintext");
+    options.exec_in_job = text("exec-in-job");
+    if (line_.has("connect")) options.connect = text("connect");
+    if (line_.has("quiesce-timeout")) options.quiesce_timeout = parse_seconds(named("quiesce-timeout"), text("quiesce-timeout"));
+    check_domain(options);
+  }
+
+  void check_domain(const BackupOptions& options) {
+    if (line_.has("name")) refuse("--name is for images without a VM: leave it out, the set is called " + printable(options.vm));
+    if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's disks come over NBD");
+    if (line_.has("quiesce-timeout") && !options.quiesce) refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
+    for (const std::string& disk : options.disks)
+      if (std::count(options.exclude.begin(), options.exclude.end(), disk) != 0)
+        refuse("--disk " + printable(disk) + " and --exclude " + printable(disk) + " contradict each other: write one of them");
+  }
+
+  void read_convert(ConvertOptions& options, std::chrono::seconds io_timeout) {
+    read_transfer(options, io_timeout);
+    options.source = line_.operands[0];
+    options.target = line_.operands[1];
+    options.source_format = text("source-format");
+    if (line_.has("target-format")) options.target_format = text("target-format");
+    options.shared_source = line_.has("force-share");
+    options.force = line_.has("force");
+    if (options.target_format == "raw" && line_.has("cluster-size")) refuse("--cluster-size means nothing with -O raw: leave it out");
+  }
+
+  /// The option's value; empty when it was not given.
+  std::string text(std::string_view option) const {
+    const std::string* value = line_.value(option);
+    return value == nullptr ? std::string() : *value;
+  }
+
+  std::string named(const std::string& option) const { return std::string(line_.verb->name) + ": --" + option; }
+
+  [[noreturn]] void refuse(const std::string& what) const { throw UsageError(std::string(line_.verb->name) + ": " + what); }
+
+  const CommandLine& line_;
+};
+
+}  // namespace
+
+Request make_request(const CommandLine& line) { return Reader(line).read(); }
+
+}  // namespace nasbackup::tools

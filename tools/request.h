@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the user wants, checked: the command line turned into the library's options. Plain data and a pure function.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "engine/nasbackup.h"
+#include "tools/command_line.h"
+
+namespace nasbackup::tools {
+
+enum class ProgressStyle { automatic, terminal, json, none };
+
+struct Request {
+  Verbs verb = 0;           ///< one bit
+  std::string verb_name;
+  BackupOptions backup;     ///< of backup
+  ConvertOptions convert;   ///< of convert
+  std::string path;         ///< of info and list
+  bool json = false;
+  bool verbose = false;
+  ProgressStyle progress = ProgressStyle::automatic;
+  std::string log_file;     ///< empty: none
+  std::chrono::seconds io_timeout{60};
+  std::optional<std::chrono::seconds> deadline;
+
+  /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.
+  bool touches_guest() const noexcept { return verb == kBackup && backup.sources.empty(); }
+};
+
+/// Throws UsageError for values that mean nothing and for options that contradict each other.
+Request make_request(const CommandLine& line);
+
+}  // namespace nasbackup::tools

@@ -1,0 +1,145 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The result as JSON; see result.h. The keys are fixed: people script against them.
+#include "tools/result.h"
+
+#include <nlohmann/json.hpp>
+
+namespace nasbackup::tools {
+
+namespace {
+
+const char* name_of(Outcome outcome) noexcept {
+  switch (outcome) {
+    case Outcome::done: return "done";
+    case Outcome::failed: return "failed";
+    case Outcome::done_with_warnings: return "done_with_warnings";
+    case Outcome::not_found: return "not_found";
+    case Outcome::locked: return "locked";
+    case Outcome::wrong_key: return "wrong_key";
+    case Outcome::damaged: return "damaged";
+    case Outcome::target_full: return "target_full";
+    case Outcome::source_problem: return "source_problem";
+    case Outcome::timed_out: return "timed_out";
+    case Outcome::usage: return "usage";
+  }
+  return "failed";
+}
+
+Json with_outcome(Outcome outcome) { return {{"outcome", name_of(outcome)}, {"exit_status", static_cast<int>(outcome)}}; }
+
+/// Empty text as JSON's null: there is none.
+Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+Json json_of(const DiskReport& disk) {
+  return {{"name", disk.name},
+          {"source", disk.source},
+          {"image", text_or_null(disk.image)},
+          {"virtual_size", disk.virtual_size},
+          {"data_bytes", disk.data_bytes},
+          {"zero_bytes", disk.zero_bytes},
+          {"stored_bytes", disk.stored_bytes},
+          {"seconds", disk.seconds},
+          {"stages", disk.stages}};
+}
+
+Json json_of(const JobReport& report, const std::string& place, const std::string& where) {
+  Json result = with_outcome(report.warnings.empty() ? Outcome::done : Outcome::done_with_warnings);
+  DiskReport sum;
+  for (const DiskReport& disk : report.disks) {
+    sum.virtual_size += disk.virtual_size;
+    sum.data_bytes += disk.data_bytes;
+    sum.zero_bytes += disk.zero_bytes;
+    sum.stored_bytes += disk.stored_bytes;
+    for (const auto& [stage, seconds] : disk.stages) sum.stages[stage] += seconds;
+  }
+  result[place] = text_or_null(where);
+  result["virtual_size"] = sum.virtual_size;
+  result["data_bytes"] = sum.data_bytes;
+  result["zero_bytes"] = sum.zero_bytes;
+  result["stored_bytes"] = sum.stored_bytes;
+  result["seconds"] = report.seconds;
+  result["verified"] = false;
+  result["warnings"] = report.warnings;
+  result["stages"] = sum.stages;
+  result["disks"] = Json::array();
+  for (const DiskReport& disk : report.disks) result["disks"].push_back(json_of(disk));
+  return result;
+}
+
+Json json_of(const ImageInfo& image) {
+  Json result{{"path", image.path},
+              {"format", image.format},
+              {"virtual_size", image.virtual_size},
+              {"file_size", image.file_size},
+              {"disk_size", image.disk_size},
+              {"encryption", image.encryption},
+              {"backing_file", text_or_null(image.backing_file)},
+              {"backing_format", text_or_null(image.backing_format)}};
+  if (image.format != "qcow2") return result;
+  result["version"] = image.version;
+  result["cluster_size"] = image.cluster_size;
+  result["compression"] = image.compression;
+  result["snapshots"] = image.snapshots;
+  return result;
+}
+
+Json json_of(const SetInfo& set) {
+  Json result{{"path", set.path}, {"vm", set.vm}, {"time", text_or_null(set.time)}, {"kind", set.kind}, {"virtual_size", set.virtual_size}, {"stored_bytes", set.stored_bytes}};
+  result["images"] = Json::array();
+  for (const ImageInfo& image : set.images) result["images"].push_back(json_of(image));
+  if (!set.note.empty()) result["note"] = set.note;
+  return result;
+}
+
+Json backup_result(const Request& request, const JobControl& control) {
+  const JobReport report = backup(request.backup, control);
+  Json result = json_of(report, "set", report.set);
+  result["frozen_seconds"] = report.frozen_seconds;
+  return result;
+}
+
+Json convert_result(const Request& request, const JobControl& control) {
+  const JobReport report = convert(request.convert, control);
+  return json_of(report, "image", report.image);
+}
+
+Json info_result(const std::string& path, Lifeline* lifeline) {
+  Json result = with_outcome(Outcome::done);
+  if (is_set(path, lifeline)) result.update(json_of(set_info(path, lifeline)));
+  else result.update(json_of(image_info(path, lifeline)));
+  return result;
+}
+
+Json list_result(const std::string& path, Lifeline* lifeline) {
+  Json result = with_outcome(Outcome::done);
+  result["sets"] = Json::array();
+  for (const SetInfo& set : list_sets(path, lifeline)) result["sets"].push_back(json_of(set));
+  return result;
+}
+
+}  // namespace
+
+Json perform(const Request& request, const JobControl& control) {
+  try {
+    if (request.verb == kBackup) return backup_result(request, control);
+    if (request.verb == kConvert) return convert_result(request, control);
+    if (request.verb == kInfo) return info_result(request.path, control.lifeline.get());
+    return list_result(request.path, control.lifeline.get());
+  } catch (const Error& error) {
+    return error_result(error.outcome(), error.what());
+  }
+}
+
+Json error_result(Outcome outcome, const std::string& message) {
+  Json result = with_outcome(outcome);
+  result["error"] = message;
+  return result;
+}
+
+Json signal_result(int number, const std::string& message) { return {{"outcome", "stopped"}, {"exit_status", 128 + number}, {"error", message}}; }
+
+int exit_status(const Json& result) { return result.at("exit_status").get<int>(); }
+
+}  // namespace nasbackup::tools

@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The result as people read it: three lines and a small table; see result.h.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "tools/printable.h"
+#include "tools/result.h"
+
+namespace nasbackup::tools {
+
+namespace {
+
+using Row = std::vector<std::string>;
+
+/// Columns as wide as their widest cell.
+std::string table(const std::vector<Row>& rows) {
+  std::vector<std::size_t> widths(rows.front().size());
+  for (const Row& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns(row[i]));
+  std::string text;
+  for (const Row& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) line += row[i] + std::string(widths[i] - columns(row[i]) + 2, ' ');
+    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+  }
+  return text;
+}
+
+std::string word(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() || !found->is_string() ? "" : printable(found->get<std::string>());
+}
+
+std::string size(const Json& object, const char* key) { return human_size(object.at(key).get<double>()); }
+
+std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+std::string job_text(const Json& result, const std::string& headline) {
+  const double seconds = result.at("seconds").get<double>();
+  std::string text = headline + "\n";
+  text += fmt::format("{} of data in {}, {} stored, {} are zero\n", size(result, "data_bytes"), size(result, "virtual_size"),
+                      size(result, "stored_bytes"), size(result, "zero_bytes"));
+  text += fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
+  const double frozen = result.value("frozen_seconds", 0.0);
+  if (frozen > 0) text += fmt::format("; the guest was frozen for {}", human_time(frozen));
+  std::vector<Row> rows{{"disk", "size", "data", "zero", "stored", "time", "image"}};
+  for (const Json& disk : result.at("disks"))
+    rows.push_back({word(disk, "name"), size(disk, "virtual_size"), size(disk, "data_bytes"), size(disk, "zero_bytes"), size(disk, "stored_bytes"),
+                    human_time(disk.at("seconds").get<double>()), base_name(word(disk, "image"))});
+  return text + "\n\n" + table(rows);
+}
+
+std::string backup_text(const Request& request, const Json& result) {
+  const std::string vm = printable(request.backup.vm);
+  const std::string set = word(result, "set");
+  return job_text(result, set.empty() ? vm + ": read, nothing kept" : vm + ": backed up to " + set);
+}
+
+std::string convert_text(const Request& request, const Json& result) {
+  return job_text(result, fmt::format("{}: written from {}", printable(request.convert.target), word(result.at("disks").at(0), "source")));
+}
+
+std::string image_text(const Json& image) {
+  std::vector<Row> rows{{"image:", word(image, "path")},
+                        {"format:", word(image, "format")},
+                        {"virtual size:", fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>())},
+                        {"file size:", size(image, "file_size")},
+                        {"on disk:", size(image, "disk_size")},
+                        {"encryption:", word(image, "encryption")}};
+  if (image.contains("cluster_size")) {
+    rows.push_back({"cluster size:", size(image, "cluster_size")});
+    rows.push_back({"compression:", word(image, "compression")});
+    rows.push_back({"snapshots:", std::to_string(image.at("snapshots").get<unsigned>())});
+  }
+  if (!word(image, "backing_file").empty()) rows.push_back({"backing file:", fmt::format("{} ({})", word(image, "backing_file"), word(image, "backing_format"))});
+  return table(rows);
+}
+
+std::string set_text(const Json& set) {
+  std::vector<Row> rows{{"set:", word(set, "path")},
+                        {"VM:", word(set, "vm")},
+                        {"time:", word(set, "time")},
+                        {"kind:", word(set, "kind")},
+                        {"virtual size:", size(set, "virtual_size")},
+                        {"stored:", size(set, "stored_bytes")}};
+  if (!word(set, "note").empty()) rows.push_back({"note:", word(set, "note")});
+  std::string text = table(rows);
+  for (const Json& image : set.at("images")) text += "\n" + image_text(image);
+  return text;
+}
+
+std::string list_text(const Request& request, const Json& result) {
+  const Json& sets = result.at("sets");
+  if (sets.empty()) return printable(request.path) + ": no sets\n";
+  std::vector<Row> rows{{"VM", "time", "kind", "disks", "size", "stored", "set", ""}};
+  for (const Json& set : sets)
+    rows.push_back({word(set, "vm"), word(set, "time"), word(set, "kind"), std::to_string(set.at("images").size()), size(set, "virtual_size"),
+                    size(set, "stored_bytes"), word(set, "path"), word(set, "note")});
+  return table(rows);
+}
+
+}  // namespace
+
+std::string text_of(const Request& request, const Json& result) {
+  if (result.contains("error")) return {};
+  switch (request.verb) {
+    case kBackup: return backup_text(request, result);
+    case kConvert: return convert_text(request, result);
+    case kInfo: return result.contains("images") ? set_text(result) : image_text(result);
+    default: return list_text(request, result);
+  }
+}
+
+std::vector<std::string> stage_lines(const Json& result) {
+  std::vector<std::string> lines;
+  if (!result.contains("disks")) return lines;
+  for (const Json& disk : result.at("disks")) {
+    std::string line = word(disk, "name") + ": busy";
+    for (const auto& [stage, seconds] : disk.at("stages").items()) line += fmt::format(" {} {}", stage, human_time(seconds.get<double>()));
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+}  // namespace nasbackup::tools
