@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: the nasbackup founders
+# SPDX-License-Identifier: Apache-2.0
+"""The goals of the benchmark and what they came to. A goal is met, not met, or n/a when anyone it needs is n/a."""
+from dataclasses import dataclass
+
+import statistics_of as stats
+from contests import OURS, SMALL_MEMORY
+
+MIB = 1 << 20
+QEMU = "qemu-img convert + sync"
+QEMU_RAW = "qemu-img convert -W -m 16 + sync"
+EXPORT_QEMU = "qemu-img convert from the export + sync"
+EXPORT_NBDCOPY = "nbdcopy --flush from the export to raw"
+
+
+@dataclass
+class Goal:
+    """`ours` of `contest` divided by `rival` (or alone, without one) is at most `limit`."""
+    row: str
+    text: str
+    contest: str
+    limit: float
+    ours: str = OURS
+    rival: str = ""
+    measure: callable = stats.seconds
+    least: bool = False       # at least `limit`, and rival divided by ours
+    strictly: bool = False    # below, not at most
+    unit: str = "×"
+
+
+def against(row, contest, rival, limit, text, **others):
+    return Goal(row, text, contest, limit, rival=rival, **others)
+
+
+def alone(row, contest, ours, limit, unit, text, measure):
+    return Goal(row, text, contest, limit, ours=ours, unit=unit, measure=measure)
+
+
+def mebibytes(sample):
+    return stats.peak_memory(sample) / MIB
+
+
+def memory_goals():
+    for contest, tails, what in (("Memory", (" from NBD", " from the raw file"), "realistic disk"),
+                                 ("MemoryEmpty", ("",), "empty 16 TiB"), ("VmMemory", ("",), "VM")):
+        for tail in tails:
+            yield alone("memory", contest, OURS + tail, 256, "MiB", f"peak memory, {what}{tail}", mebibytes)
+            yield alone("memory", contest, SMALL_MEMORY + tail, 64, "MiB", f"peak with --memory 64M, {what}{tail}", mebibytes)
+
+
+def cpu_goals():
+    for contest, name in (("NbdkitMemory", "nbdkit memory"), ("NbdkitFile", "nbdkit file")):
+        yield against("cpu", contest, QEMU, 1.0, f"CPU seconds against qemu-img, {name}", measure=stats.cpu_seconds, strictly=True)
+    yield against("cpu", "RawFile", QEMU_RAW, 1.3, "CPU seconds against qemu-img, raw file", measure=stats.cpu_seconds)
+
+
+def time_goals():
+    yield against("libvirt", "Vm", "libvirt push backup, by its event, + fsync", 0.8, "VM: against a push backup")
+    yield against("libvirt", "Vm", EXPORT_QEMU, 0.85, "VM: against qemu-img convert, job not counted for it")
+    yield against("libvirt", "Vm", EXPORT_NBDCOPY, 0.9, "VM: against nbdcopy to raw, job not counted for it")
+    yield against("libvirt", "Vm", "virtnbdbackup -l full + sync", 0.25, "VM: against virtnbdbackup")
+    yield against("nbdkit", "NbdkitMemory", QEMU, 0.85, "nbdkit memory: against qemu-img convert")
+    yield against("nbdkit", "NbdkitFile", QEMU, 0.85, "nbdkit file: against qemu-img convert")
+    yield against("raw", "RawFile", QEMU_RAW, 0.8, "raw file: against qemu-img convert")
+    yield alone("empty", "EmptyFile", OURS, 2, "s", "empty disk, sparse file", stats.seconds)
+    yield alone("empty", "EmptyNbd", OURS, 2, "s", "empty disk, nbdkit", stats.seconds)
+
+
+def shape_goals():
+    yield Goal("depth", "depth: faster than one request in flight", "Depth", 10, ours="nasbackup --connections 4",
+               rival="one request in flight (nbdcopy to null:)", least=True)
+    for contest, name in (("FragmentsFile", "raw file"), ("FragmentsNbd", "nbdkit file")):
+        yield Goal("fragments", f"fragments against the full disk, {name}", contest, 2, ours="nasbackup, fragments",
+                   rival="nasbackup, full")
+    for tail in (" from NBD", " from the raw file"):
+        yield alone("fragments", "FragmentsMemory", OURS + tail, 256, "MiB", f"peak memory, fragments{tail}", mebibytes)
+
+
+def all_goals():
+    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals()]
+
+
+def numbers_of(goal, results):
+    """(ours, rival's) samples in the goal's measure; None for one who is n/a or was not run."""
+    found = []
+    for name in filter(None, (goal.ours, goal.rival)):
+        result = results.get(goal.contest, {}).get(name)
+        usable = result is not None and result.reason is None and result.samples
+        found.append(stats.values(result, goal.measure) if usable else None)
+    return found
+
+
+def judge(goal, results):
+    """The goal with its value, per-round spread and verdict."""
+    numbers = numbers_of(goal, results)
+    verdict = {"row": goal.row, "goal": goal.text, "contest": goal.contest, "limit": goal.limit, "unit": goal.unit,
+               "least": goal.least, "strictly": goal.strictly, "value": None, "spread": None, "verdict": "n/a"}
+    if None in numbers:
+        return verdict
+    if goal.rival:
+        one, other = reversed(numbers) if goal.least else numbers
+        value, rounds = stats.median(one) / stats.median(other), stats.ratios(one, other)
+    else:
+        # Memory is a bound for every run, not for the usual one.
+        rounds = numbers[0]
+        value = max(rounds) if goal.unit == "MiB" else stats.median(rounds)
+    met = value >= goal.limit if goal.least else value < goal.limit if goal.strictly else value <= goal.limit
+    return {**verdict, "value": value, "spread": stats.spread(rounds), "verdict": "met" if met else "not met"}
