@@ -4,6 +4,7 @@
 """Files that shrink, targets that are full or read-only, sizes and names that are not nice."""
 
 import os
+import shutil
 import subprocess
 import unittest
 from pathlib import Path
@@ -44,8 +45,8 @@ class Sources(HostileTest):
         os.chmod(disk, 0)
         os.chmod(self.dir, 0o755)
         os.chmod(self.out, 0o777)
-        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", NASBACKUP, "convert", str(disk),
-                 str(self.out / "disk.qcow2")]
+        command = shutil.copy(NASBACKUP, self.dir)  # the build may lie where only we may go
+        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", command, "convert", str(disk), str(self.out / "disk.qcow2")]
         result = subprocess.run(words, capture_output=True, text=True, timeout=60)
         self.assert_refused(result, SOURCE, "disk.raw.*Permission denied")
 
