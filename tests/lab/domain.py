@@ -11,6 +11,7 @@ import os
 import subprocess
 import threading
 import time
+import uuid
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class Domain:
 
     def __init__(self, name, disks, os_inside=False, memory_mib=None, nvram=None, tpm=False, agent_channel=None):
         self.name = name
+        self.uuid = str(uuid.uuid4())  # so that define() may be called again
         self.disks = disks
         self.os_inside = os_inside
         self.memory_mib = memory_mib or (192 if os_inside else 32)
@@ -102,6 +104,7 @@ class Domain:
     def xml(self):
         root = ET.Element("domain", type="qemu")
         ET.SubElement(root, "name").text = self.name
+        ET.SubElement(root, "uuid").text = self.uuid
         ET.SubElement(root, "memory", unit="MiB").text = str(self.memory_mib)
         ET.SubElement(root, "vcpu").text = "1"
         self._add_os(root)

@@ -19,9 +19,10 @@ def check(image):
 
 
 def same(one, other, one_format="qcow2", other_format="raw"):
-    """The contents of two images must be equal to the last byte."""
-    status, text = output_of("qemu-img", "compare", "-s", "-f", one_format, "-F", other_format, "-U", str(one), str(other))
-    if status != 0:
+    """The contents of two images must be equal to the last byte, and so must their sizes."""
+    status, text = output_of("qemu-img", "compare", "-f", one_format, "-F", other_format, "-U",
+                             str(one), str(other))
+    if status != 0 or "mismatch" in text:
         raise AssertionError(f"qemu-img compare {one} {other}: exit {status}\n{text}")
 
 

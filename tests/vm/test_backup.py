@@ -71,7 +71,7 @@ class ARunningVm(lab.LabTest):
     def test_gives_only_the_disks_that_were_chosen(self):
         domain = self.domain(disks=[self.disk(name, fill=MIB) for name in ("vda", "vdb", "vdc")])
         for options, expected in ((["--disk", "vdb"], ["vdb"]), (["--exclude", "vdb"], ["vda", "vdc"]),
-                                  (["--disk", "vda", "--disk", "vdc", "--exclude", "vdc"], ["vda"])):
+                                  (["--disk", "vdc", "--disk", "vda"], ["vda", "vdc"])):
             with self.subTest(options=options):
                 copies, exec_in_job = self.copies()
                 result = self.backup(domain, *options, *exec_in_job)
@@ -81,10 +81,10 @@ class ARunningVm(lab.LabTest):
                 self.assert_backed_up(domain, {disk: copies / f"{disk}.raw" for disk in expected},
                                       Path(result.json()["set"]))
 
-    def test_refuses_a_disk_that_it_does_not_have(self):
+    def test_is_refused_with_disks_that_make_no_sense(self):
         domain = self.domain()
-        result = self.backup(domain, "--disk", "vdz")
-        self.assert_status(result, USAGE, "vdz")
+        self.assert_status(self.backup(domain, "--disk", "vdz"), USAGE, "vdz")
+        self.assert_status(self.backup(domain, "--disk", "vda", "--exclude", "vda"), USAGE, "contradict")
         self.assert_nothing_left(domain)
 
     def test_never_gives_its_cd_rom_nor_its_floppy(self):
@@ -169,8 +169,9 @@ class AnEncryptedDisk(lab.LabTest):
     def encrypted_domain(self):
         path, key = self.dir / "secret.qcow2", self.dir / "key"
         key.write_text("swordfish")
+        # sha512: with a faster digest qemu-img at times fails to measure how fast it is
         subprocess.run(["qemu-img", "create", "-q", "--object", f"secret,id=s,file={key}", "-f", "qcow2", "-o",
-                        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", str(path), "16M"], check=True)
+                        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,encrypt.hash-alg=sha512", str(path), "16M"], check=True)
         domain = self.domain(start=False, disks=[Disk("vda", path, "qcow2", extra=(
             f'<encryption format="luks"><secret type="passphrase" uuid="{self.SECRET}"/></encryption>'))])
         secret = domain.connection.secretDefineXML(f"<secret ephemeral='no' private='no'><uuid>{self.SECRET}</uuid></secret>")
