@@ -18,8 +18,9 @@
 namespace nasbackup::vm {
 namespace {
 
-constexpr std::chrono::seconds kThawPatience{30};
-constexpr std::chrono::seconds kLateThawPatience{2};
+constexpr std::chrono::seconds kThawPatience{60};     ///< the guest is frozen for certain
+constexpr std::chrono::seconds kLateThawPatience{2};  ///< the agent did not even answer the freeze
+constexpr std::chrono::seconds kLastThawPatience{10};
 constexpr std::chrono::milliseconds kEndPatience{30'000};
 constexpr std::chrono::milliseconds kEndPatienceWithoutLibvirt{5'000};  ///< after the ten seconds of check()
 constexpr std::int64_t kSecond = 1'000'000'000;
@@ -58,7 +59,8 @@ std::unique_ptr<PullJob> PullJob::begin(Domain domain, const std::vector<DomainD
   job->prepare(description, disks);
   job->publish_identity();
   job->watch_ = std::make_unique<ScratchWatch>(job->domain_, job->places_.socket, job->places_.scratch_dir, job->worst_case_);
-  if (options.quiesce) job->freeze_.freeze(description.agent, options.quiesce_timeout);
+  if (options.quiesce && job->paused_) job->warnings_.push_back("guest agent: cannot answer while the VM is paused; not quiesced");
+  if (options.quiesce && !job->paused_) job->freeze_.freeze(description.agent, options.quiesce_timeout);
   job->ask_libvirt(disks);
   job->thaw_or_fail();
   job->note_exports();
@@ -72,6 +74,7 @@ void PullJob::refuse_unfit_domain(const DomainDescription& description) {
   const std::string where = "domain " + domain_.name();
   if (!now.active()) throw Fault(FaultKind::source, where + ": it does not run: " + now.reason);
   domain_id_ = description.id;
+  paused_ = now.state == RunState::paused;
   // Beginning beside another job would block for half a minute and then fail with less to say.
   const std::optional<int> other = domain_.running_job();
   if (!other) return;
@@ -205,7 +208,7 @@ void PullJob::end() {
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
     }
   }
-  const bool thawed = freeze_.thaw(kLateThawPatience);
+  const bool thawed = freeze_.thaw(kLastThawPatience);
   if (state_.guest_job.load()) {
     throw Fault(FaultKind::source, "domain " + domain_.name() + ": the backup job could not be ended: " + reason);
   }

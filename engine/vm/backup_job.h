@@ -90,6 +90,7 @@ class PullJob {
   GuestFreeze freeze_;
   JobPlaces places_;
   int domain_id_ = -1;
+  bool paused_ = false;  ///< when the job began
   std::uint64_t worst_case_ = 0;
   std::vector<JobExport> exports_;
   std::vector<std::string> warnings_;

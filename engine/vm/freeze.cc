@@ -16,7 +16,10 @@ namespace nasbackup::vm {
 namespace {
 
 constexpr std::chrono::milliseconds kThawAgainAfter{250};
-constexpr std::chrono::seconds kThawPatience{5};  ///< for one answer; a guest under load may need a moment
+constexpr std::chrono::seconds kAnswerPatience{5};  ///< for an agent that has nothing to do
+/// For one answer. Long, because a request that is given up is carried out all the same, and the next one queues behind
+/// it: a thaw that takes eight seconds (hook scripts) would never be seen to succeed with a patience of five.
+constexpr std::chrono::seconds kThawPatience{20};
 
 /// Bounds the agent's answers for as long as it lives, then puts libvirt's default back (the old value cannot be read).
 class AgentPatience {
@@ -33,12 +36,24 @@ class AgentPatience {
   Domain& domain_;
 };
 
-/// True when the request never reached an agent, or the agent answered no (it thaws by itself what it had frozen, and a
-/// freeze that somebody else asked for before is not ours to end). In doubt false.
+bool was_refused(const LibvirtError& error) {
+  return error.message.find("unable to execute QEMU agent command") != std::string::npos;
+}
+
+/// True when the agent answers at all, even if only to refuse. A freeze that is asked of an agent that sleeps would be
+/// carried out when it wakes up, perhaps an hour later (seen with libvirt 9.0, which reports that time-out as "not
+/// available for now" although the request was sent). This question does no harm then.
+bool agent_answers(const Domain& domain) noexcept {
+  long long seconds = 0;
+  unsigned nanoseconds = 0;
+  return virDomainGetTime(domain.get(), &seconds, &nanoseconds, 0) == 0 || was_refused(last_error());
+}
+
+/// True when the freeze never reached an agent, or the agent answered no: it thaws by itself what it had frozen, and a
+/// freeze that somebody else asked for before is not ours to end. In doubt false.
 bool nothing_was_frozen(const LibvirtError& error) {
-  if (error.message.find("unable to execute QEMU agent command") != std::string::npos) return true;
-  // "Not responding" is said of the synchronisation before the command, "disappeared" possibly of the command itself.
-  if (error.code == VIR_ERR_AGENT_UNRESPONSIVE) return error.message.find("disappeared") == std::string::npos;
+  if (was_refused(error)) return true;
+  if (error.code == VIR_ERR_AGENT_UNRESPONSIVE) return error.message.find("is not connected") != std::string::npos;
   return error.code == VIR_ERR_ARGUMENT_UNSUPPORTED || error.code == VIR_ERR_NO_SUPPORT ||
          error.code == VIR_ERR_OPERATION_INVALID || error.code == VIR_ERR_NO_DOMAIN;
 }
@@ -76,19 +91,28 @@ void GuestFreeze::freeze(AgentChannel agent, std::chrono::seconds timeout) noexc
                    : "guest agent: it does not run in the guest; not quiesced";
     return;
   }
+  {
+    const AgentPatience patience(domain_, std::min(timeout, kAnswerPatience));
+    if (!agent_answers(domain_)) {
+      warning_ = "guest agent: does not answer; not quiesced: " + last_error().message;
+      return;
+    }
+  }
+  const AgentPatience patience(domain_, timeout);
   asked_ns_ = monotonic_ns();
   state_.guest_frozen.store(true);
-  const AgentPatience patience(domain_, timeout);
   was_frozen_ = virDomainFSFreeze(domain_.get(), nullptr, 0, 0) >= 0;
   if (!was_frozen_) judge_failed_freeze(timeout);
 }
 
 void GuestFreeze::judge_failed_freeze(std::chrono::seconds timeout) {
   const LibvirtError error = last_error();
-  warning_ = "guest agent: did not freeze the file systems within " + std::to_string(timeout.count()) +
-             " s; not quiesced: " + error.message;
   // A request that was sent and not answered may still freeze the guest later: then the thaw stays owed.
-  if (nothing_was_frozen(error)) state_.guest_frozen.store(false);
+  const bool nothing = nothing_was_frozen(error);
+  if (nothing) state_.guest_frozen.store(false);
+  warning_ = nothing ? "guest agent: refused to freeze the file systems"
+                     : "guest agent: did not freeze the file systems within " + std::to_string(timeout.count()) + " s";
+  warning_ += "; not quiesced: " + error.message;
 }
 
 bool GuestFreeze::thaw(std::chrono::seconds patience) noexcept {

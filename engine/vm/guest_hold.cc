@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The order: thaw first, it is what the guest feels.
+// The order: the job first, because ending it takes some milliseconds, while an agent that hangs can keep a thaw waiting for
+// as long as it likes.
 #include "engine/vm/guest_hold.h"
 
 #include <condition_variable>
@@ -24,7 +25,8 @@ using Clock = std::chrono::steady_clock;
 /// that begins after we found none. So once all is given back, it is looked at again after this time.
 constexpr std::chrono::milliseconds kSettleTime{1000};
 constexpr std::chrono::milliseconds kTryAgainAfter{250};
-constexpr std::chrono::seconds kAgentPatience{5};
+constexpr std::chrono::milliseconds kEndPatience{500};
+constexpr std::chrono::seconds kAgentPatience{20};
 
 /// What the working thread and the caller share. The thread touches nothing else: when libvirtd hangs it cannot be
 /// joined, and then outlives the call (but not the process, which has nothing left to do).
@@ -62,14 +64,14 @@ JobPlaces places_of(const Work& work) {
 /// True when nothing is held any more.
 bool try_once(Work& work, bool was_frozen, bool had_job) {
   Domain domain = Domain::by_uuid(work.uri, work.uuid);
+  const bool ended = !had_job || abort_own_job(domain, work.socket, kEndPatience);
+  if (!ended) set_reason(work, "libvirt does not end the job");
+  if (ended && had_job) remove_job_places(places_of(work), work.run_id);
+  if (ended) give_back(work, &Work::job);
   std::string answer;
   const bool thawed = !was_frozen || thaw_once(domain, kAgentPatience, &answer);
   set_reason(work, answer);
   if (thawed) give_back(work, &Work::frozen);
-  const bool ended = !had_job || abort_own_job(domain, work.socket, std::chrono::milliseconds(1000));
-  if (!ended) set_reason(work, "libvirt does not end the job");
-  if (ended && had_job) remove_job_places(places_of(work), work.run_id);
-  if (ended) give_back(work, &Work::job);
   return thawed && ended;
 }
 
