@@ -10,6 +10,9 @@
 namespace nasbackup {
 
 namespace {
+/// Products of bytes and nanoseconds need more than 64 bits.
+__extension__ typedef __int128 Wide;
+
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kMaxBytes = std::numeric_limits<std::int64_t>::max() / 4;  // sums of two stay far from overflow
 
@@ -23,9 +26,9 @@ std::int64_t TokenBucket::wait_ns(std::int64_t now_ns) noexcept {
   if (rate_ == 0) return 0;
   refill(now_ns);
   if (level_ > 0) return 0;
-  const __int128 owed = 1 - static_cast<__int128>(level_);
-  const __int128 wait = (owed * kSecond + rate_ - 1) / rate_;
-  return static_cast<std::int64_t>(std::min<__int128>(wait, std::numeric_limits<std::int64_t>::max()));
+  const Wide owed = 1 - static_cast<Wide>(level_);
+  const Wide wait = (owed * kSecond + rate_ - 1) / rate_;
+  return static_cast<std::int64_t>(std::min<Wide>(wait, std::numeric_limits<std::int64_t>::max()));
 }
 
 void TokenBucket::take(std::uint64_t bytes, std::int64_t now_ns) noexcept {
@@ -36,9 +39,9 @@ void TokenBucket::take(std::uint64_t bytes, std::int64_t now_ns) noexcept {
 
 void TokenBucket::refill(std::int64_t now_ns) noexcept {
   if (now_ns <= filled_at_) return;
-  const __int128 earned = static_cast<__int128>(now_ns - filled_at_) * rate_ / kSecond;
+  const Wide earned = static_cast<Wide>(now_ns - filled_at_) * rate_ / kSecond;
   if (earned == 0) return;  // keep the fraction: filled_at_ stays where it is
-  const __int128 room = static_cast<__int128>(burst_) - level_;
+  const Wide room = static_cast<Wide>(burst_) - level_;
   level_ = earned >= room ? burst_ : level_ + static_cast<std::int64_t>(earned);
   filled_at_ = earned >= room ? now_ns : filled_at_ + static_cast<std::int64_t>(earned * kSecond / rate_);
 }

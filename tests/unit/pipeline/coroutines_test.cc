@@ -159,8 +159,8 @@ TEST_F(OnThreadTest, BringsAnExceptionHomeToTheLoop) {
     }
   };
   job.run(main);
-  EXPECT_NE(ran_on, loop_thread);
-  EXPECT_EQ(came_back_on, loop_thread);
+  EXPECT_TRUE(ran_on != loop_thread);
+  EXPECT_TRUE(came_back_on == loop_thread);
 }
 
 }  // namespace
