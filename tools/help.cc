@@ -13,7 +13,7 @@ namespace nasbackup::tools {
 namespace {
 
 constexpr std::size_t kWidth = 100;
-constexpr std::size_t kIndent = 30;
+constexpr std::size_t kIndent = 32;
 
 /// "  -b, --rate RATE"
 std::string left_of(const Option& option) {
@@ -28,7 +28,7 @@ std::string right_of(const Option& option) {
   std::string text(option.help);
   if (!option.choices.empty()) text += fmt::format(": {}", option.choices);
   if (option.repeatable) text += "; may be repeated";
-  if (!option.preset.empty()) text += fmt::format(" ({})", option.preset);
+  if (!option.preset.empty()) text += fmt::format(" (default: {})", option.preset);
   return text;
 }
 

@@ -151,7 +151,7 @@ class Depth(ServedContest):
     runs = 3
 
     def start(self):
-        source = self.house.dense(max(8 * disks.MIB, self.house.data // 8))
+        source = self.house.dense(max(8 * disks.MIB, self.house.data // 4))
         self.warm = [source]
         uri = self.serve("-r", "--filter=stats", "--filter=delay", "file", source, "rdelay=10ms",
                          "statsfile=" + self.statistics())

@@ -96,8 +96,9 @@ TEST(DiskCopy, SameInputGivesSameBytesWhateverTheThreadsTheHolesAndTheOrderOfAns
   for (const std::uint32_t seed : {1u, 2u, 3u}) EXPECT_EQ(copy(disk, {2, 16, seed % 2 != 0, seed}).bytes(), reference) << seed;
 }
 
-TEST(DiskCopy, EveryFailingWriteIsTheErrorAndLeavesNoOpenableImage) {
+TEST(DiskCopy, EveryFailingCallIsTheErrorAndLeavesNoImageOrAWholeOne) {
   const auto disk = patchy_disk(600000, 12);
+  const auto whole = copy(disk, {}).bytes();
   int calls = 0;
   for (;; ++calls) {
     MemoryImage image;
@@ -108,7 +109,7 @@ TEST(DiskCopy, EveryFailingWriteIsTheErrorAndLeavesNoOpenableImage) {
       break;  // every call of the run has failed once
     } catch (const Fault& fault) {
       EXPECT_EQ(fault.kind(), FaultKind::target_full);
-      EXPECT_FALSE(qcow2::has_magic(image.bytes()));
+      EXPECT_TRUE(!qcow2::has_magic(image.bytes()) || image.bytes() == whole) << calls;
     }
     ASSERT_LT(calls, 1000);
   }

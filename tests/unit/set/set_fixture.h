@@ -67,8 +67,8 @@ class SetFixture : public testing::Test {
   static constexpr char kRunA[] = "aaaaaaaaaaaaaaaa";
   static constexpr char kRunB[] = "bbbbbbbbbbbbbbbb";
 
-  SetFixture() {
-    std::string pattern = fs::temp_directory_path() / "nasbackup-set-XXXXXX";
+  explicit SetFixture(const fs::path& where = fs::temp_directory_path()) {
+    std::string pattern = where / "nasbackup-set-XXXXXX";
     base_ = ::mkdtemp(pattern.data());
     target_ = base_ + "/target";
     run_directory_ = make_run_directory_of("run");
