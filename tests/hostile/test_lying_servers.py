@@ -7,7 +7,7 @@ import struct
 import unittest
 
 import nbd_server
-from hostile import MIB, SOURCE, random_disk
+from hostile import DONE, MIB, SOURCE, random_disk
 from lying import DISK, LyingServerTest
 from nbd_server import CHUNK_DATA, CHUNK_HOLE, CHUNK_NONE, CHUNK_STATUS, EIO, STATE_HOLE, STATE_ZERO, NbdServer
 
