@@ -70,6 +70,7 @@ def describe(conditions):
         f"- disk: {conditions.get('disk', '')}",
         f"- cache: {conditions['cache']}",
         f"- runs: {conditions.get('runs', '?')} of each, alternately, after one that does not count; "
-        f"load average {conditions['load_before']:.2f} before, {conditions.get('load_after', 0):.2f} after",
+        f"load average {conditions['load_before']:.2f} before, {conditions.get('load_after', 0):.2f} after; "
+        f"just before a run others used {(conditions.get('others') or 0) * 100:.0f} % of all cores (median)",
         f"- versions: {versions}",
     ])

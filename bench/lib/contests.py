@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contests: which source, who runs. What the results have to be stands in goals.py."""
 import os
-import shutil
 import subprocess
 
 import disks
@@ -262,6 +261,3 @@ class House:
 
     def fragments(self):
         return self._disk("fragments.raw", lambda path: disks.make_fragments(path, self.data))
-
-    def remove(self):
-        shutil.rmtree(self.work, ignore_errors=True)

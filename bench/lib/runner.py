@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 import disks
+import quiet
 
 STOPWATCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stopwatch.py")
 
@@ -43,11 +44,12 @@ class Result:
         return {"name": self.name, "samples": self.samples, "reason": self.reason}
 
 
-def settle(contest):
-    """The same state for everybody: nothing dirty, the source in the page cache."""
+def settle(contest, patience):
+    """The same state for everybody: nothing dirty, the source in the page cache, nobody else at work if that can be had."""
     os.sync()
     for path in contest.warm:
         disks.warm(path)
+    return quiet.wait(patience)
 
 
 def sample_of(contender, figures):
@@ -59,9 +61,9 @@ def sample_of(contender, figures):
     return figures
 
 
-def run_once(contest, contender, folder):
+def run_once(contest, contender, folder, patience):
     """One measured run: (sample, None) or (None, reason)."""
-    settle(contest)
+    busy = settle(contest, patience)
     place = tempfile.mkdtemp(prefix="run.", dir=folder)
     try:
         extra = contender.before(place)
@@ -74,7 +76,7 @@ def run_once(contest, contender, folder):
         wrong = contender.check(place)
         if wrong:
             return None, "content differs: " + wrong
-        return {**sample_of(contender, figures), **extra}, None
+        return {**sample_of(contender, figures), **extra, "others_before": busy}, None
     finally:
         shutil.rmtree(place, ignore_errors=True)
         os.sync()
@@ -84,14 +86,14 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def run_round(contest, results, number, folder, counts):
+def run_round(contest, results, number, folder, patience, counts):
     """Everybody once; who begins changes from round to round."""
     names = list(results)
     for name in names[number % len(names):] + names[:number % len(names)]:
         result, contender = results[name]
         if result.reason:
             continue
-        sample, result.reason = run_once(contest, contender, folder)
+        sample, result.reason = run_once(contest, contender, folder, patience)
         if sample and counts:
             result.samples.append(sample)
             say(f"  {contest.name}: {name}: {sample['seconds']:.3f} s")
@@ -99,7 +101,7 @@ def run_round(contest, results, number, folder, counts):
             say(f"  {contest.name}: {name}: n/a: {result.reason}")
 
 
-def run_contest(contest, runs, folder):
+def run_contest(contest, runs, folder, patience=0):
     """{contender's name: Result} of `runs` rounds, after one that does not count where caches matter."""
     say(f"{contest.name}: {contest.title}")
     results = {c.name: (Result(c.name), c) for c in contest.contenders}
@@ -107,7 +109,7 @@ def run_contest(contest, runs, folder):
         absent = contender.missing()
         result.reason = f"{absent} is absent" if absent else None
     for _ in range(contest.warm_rounds):
-        run_round(contest, results, 0, folder, counts=False)
+        run_round(contest, results, 0, folder, 0, counts=False)
     for number in range(contest.runs or runs):
-        run_round(contest, results, number, folder, counts=True)
+        run_round(contest, results, number, folder, patience, counts=True)
     return {name: result for name, (result, _) in results.items()}
