@@ -230,7 +230,7 @@ def mount(place):
 
 
 class HungNas:
-    """For a test: the server as a process. end() frees whoever hangs in it, and unmounts."""
+    """For a test: the server as a process. end() frees whoever hangs in it, and unmounts; it may be called again."""
 
     def __init__(self, folder, operation, count=1):
         self.backing, self.place = Path(folder) / "hung-backing", Path(folder) / "hung-nas"
@@ -250,7 +250,8 @@ class HungNas:
 
     def end(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdout.close()
         subprocess.run(["umount", "-l", str(self.place)], stderr=subprocess.DEVNULL)
 
 

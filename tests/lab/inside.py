@@ -25,6 +25,9 @@ def mount(*arguments):
 
 def hide_the_host(folder):
     """A fresh /run (libvirt, dbus, our own locks and pid files) and empty folders over libvirt's."""
+    # Shared among ourselves, as systemd leaves it: what is mounted later is seen by QEMU, which libvirt puts into a mount
+    # namespace of its own.
+    mount("--make-rshared", "/")
     mount("-t", "tmpfs", "-o", "mode=755", "lab-run", "/run")
     os.mkdir("/run/lock", 0o1777)
     for path in PRIVATE:

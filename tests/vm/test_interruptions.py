@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 import judge  # noqa: E402
 import lab  # noqa: E402
-from lab import DONE, FAILED, MIB, SOURCE, wait_until  # noqa: E402
+from lab import DONE, MIB, SOURCE, wait_until  # noqa: E402
 
 
 class WhenTheGuestEnds(lab.LabTest):
@@ -47,6 +47,7 @@ class WhenLibvirtd(lab.LabTest):
         self.assertEqual(self.sets(domain), [])
         self.assertEqual(judge.partials_under(self.target), [])
         lab.daemon.start()
+        wait_until("the guard to end", lambda: not lab.our_processes())
         self.assert_status(self.backup(domain), DONE)
         self.assert_nothing_left(domain, published=1)
 
@@ -106,18 +107,19 @@ class Signals(lab.LabTest):
         run.send(signal.SIGKILL)
         run.end()
         wait_until("the job to end", lambda: not domain.backup_job())
+        wait_until("the processes to end", lambda: not lab.our_processes())
         self.assertEqual(self.sets(domain), [])
         self.assert_status(self.backup(domain), DONE)
-        self.assert_nothing_left(domain, published=1)
+        self.assert_nothing_left(domain, published=1, killed=True)
 
     def test_that_kill_everything_leave_what_the_next_run_sweeps(self):
         domain = self.domain(disks=[self.disk("vda", 64 * MIB, fill=8 * MIB)])
         run, _ = self.begin_in_job(domain)
         run.kill()
-        wait_until("the processes to end", lambda: lab.our_processes() == {})
+        wait_until("the processes to end", lambda: not lab.our_processes())
         self.assertEqual(self.sets(domain), [])
         self.assert_status(self.backup(domain), DONE)
-        self.assert_nothing_left(domain, published=1)
+        self.assert_nothing_left(domain, published=1, killed=True)
 
 
 class FiftyKills(lab.LabTest):
@@ -134,14 +136,14 @@ class FiftyKills(lab.LabTest):
                 run.kill()
                 listed = self.run_command("list", self.target, "--json")
                 self.assert_status(listed, DONE)
-                paths = [Path(entry["set"]) for entry in json.loads(listed.out)["sets"]]
+                paths = [Path(entry["path"]) for entry in json.loads(listed.out)["sets"]]
                 self.assertEqual(sorted(paths), self.sets(domain))
         for backup_set in self.sets(domain):
             judge.check(self.image(backup_set, "vda"))
             judge.same(self.image(backup_set, "vda"), domain.disks[0].path)
         before = len(self.sets(domain))
         self.assert_status(self.backup(domain), DONE)
-        self.assert_nothing_left(domain, published=before + 1)
+        self.assert_nothing_left(domain, published=before + 1, killed=True)
 
 
 if __name__ == "__main__":

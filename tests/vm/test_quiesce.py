@@ -31,6 +31,7 @@ class TheRealGuest(lab.LabTest):
     def keep_writing(self, guest):
         guest.shell_start("i=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); dd if=/dev/urandom of=/mnt/vda/f$((i%4)) bs=64k "
                           "count=8; echo $i > /mnt/vdb/counter; sync; done 2>/dev/null")
+        wait_until("the guest to write", lambda: guest.shell("cat /mnt/vdb/counter 2>/dev/null || true").strip())
 
     def fsck(self, image):
         """e2fsck on a copy of the backup must find a file system that needs no repair."""
@@ -74,11 +75,11 @@ class TheRealGuest(lab.LabTest):
         self.assertTrue(guest.frozen())
         run.kill()
         wait_until("the guest to be thawed", lambda: not guest.frozen())
-        wait_until("the guard to end", lambda: lab.our_processes() == {})
+        wait_until("the guard to end", lambda: not lab.our_processes())
         guest.shell("echo on >> /mnt/vda/log; sync")
         self.assertEqual(self.sets(guest), [])
         self.assert_status(self.backup(guest, "--quiesce"), DONE)
-        self.assert_nothing_left(guest, published=1)
+        self.assert_nothing_left(guest, published=1, killed=True)
 
     def test_is_thawed_after_a_freeze_that_was_not_answered_in_time(self):
         guest = self.guest(disks=("vda",))

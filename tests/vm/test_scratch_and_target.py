@@ -70,7 +70,7 @@ class AHungNas(lab.LabTest):
         self.assertEqual(domain.io_errors(), [])
         domain.write("vda", MIB, MIB)
         nas.end()
-        wait_until("the worker to end", lambda: lab.our_processes() == {})
+        wait_until("the worker to end", lambda: not lab.our_processes())
         self.assertEqual([path for path in judge.sets_under(nas.backing, domain.name)], [])
         self.assert_status(self.run_command("backup", domain.name, "--to", self.target), DONE)
         self.assertEqual(domain.leftovers(), [])
