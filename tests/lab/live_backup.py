@@ -96,7 +96,8 @@ def main():
         sys.exit(f"left over in the guest: {', '.join(left)}")
     print(f"\nBacked up live into {Path(report['set']).relative_to(folder)}:\n")
     print_table(rows)
-    print(f"\n  The guest was frozen for {report.get('frozen_seconds', 0) * 1000:.0f} ms, wrote {count} rounds of files meanwhile,"
+    print("\n  (nbdcopy read the same disks at the same time, which takes its share of the speed.)")
+    print(f"  The guest was frozen for {report.get('frozen_seconds', 0) * 1000:.0f} ms, wrote {count} rounds of files meanwhile,"
           f" and runs without an I/O error.")
     for warning in report.get("warnings", []):
         print(f"  warning: {warning}")
