@@ -49,8 +49,7 @@ Geometry Geometry::of(std::uint64_t size, std::uint64_t cluster_size) {
   if (g.l1_entries * sizeof(Be64) > kMaxL1Bytes)
     throw FormatError("qcow2: virtual size: " + std::to_string(size) + " bytes is too large for clusters of " +
                       std::to_string(cluster_size) + " bytes");
-  // An empty disk keeps one cluster for a table without entries: an offset of zero would be the header's.
-  g.l1_clusters = std::max<std::uint64_t>(1, div_round_up(g.l1_entries * sizeof(Be64), cluster_size));
+  g.l1_clusters = div_round_up(g.l1_entries * sizeof(Be64), cluster_size);
   g.refcount_table_clusters =
       refcount_table_clusters_for(1 + g.l1_clusters + g.l1_entries + g.guest_clusters, cluster_size);
   g.l1_offset = HostOffset(cluster_size);

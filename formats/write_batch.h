@@ -31,6 +31,7 @@ class WriteBatch {
  public:
   /// Bytes that somebody else keeps alive.
   void add(HostOffset offset, std::span<const std::byte> bytes) {
+    if (bytes.empty()) return;
     if (writes_.empty() || writes_.back().offset + writes_.back().length != offset) writes_.push_back({offset, 0, {}});
     writes_.back().pieces.push_back(bytes);
     writes_.back().length += bytes.size();

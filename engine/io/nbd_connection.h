@@ -48,8 +48,13 @@ std::string nbd_uri_for_people(const std::string& uri);
 
 class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
  public:
-  /// `fault`: whose fault it is when something fails: the source's, or the target's (failed).
-  NbdConnection(asio::any_io_executor loop, StopSignal& stop, std::string uri, FaultKind fault);
+  struct Options {
+    std::string uri;
+    FaultKind fault = FaultKind::source;  ///< whose fault it is when something fails: the source's, or the target's (failed)
+    std::chrono::seconds timeout{60};     ///< a server that neither sends nor takes anything for so long is given up
+  };
+
+  NbdConnection(asio::any_io_executor loop, StopSignal& stop, Options options);
   ~NbdConnection();
   NbdConnection(const NbdConnection&) = delete;
   NbdConnection& operator=(const NbdConnection&) = delete;
@@ -63,13 +68,9 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   /// The entries of base:allocation from `offset` on, as the server sent them.
   asio::awaitable<std::vector<NbdExtent>> block_status(std::uint64_t offset, std::uint64_t length);
 
-  /// Ends the connection: commands under way complete with an error. `reason` is what they say, if not empty.
-  void abort(const std::string& reason) noexcept;
   /// The URI for messages.
-  std::string name() const { return nbd_uri_for_people(uri_); }
+  std::string name() const { return nbd_uri_for_people(options_.uri); }
   unsigned commands_under_way() const noexcept { return under_way_; }
-  /// When the server last sent or took something, or the first of the commands under way was issued (monotonic nanoseconds).
-  std::int64_t last_activity_ns() const noexcept { return last_activity_ns_; }
 
  private:
   struct Command;
@@ -79,16 +80,19 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   void on_ready(int direction);
   void wake_completed();
   void drop_descriptor() noexcept;
+  void abort(FaultKind kind, const std::string& reason) noexcept;
+  void watch();
+  void look_for_stall();
   bool is_over() const noexcept;
   NbdExport describe();
   [[noreturn]] void fail(const std::string& what, int error) const;
   static int on_complete(void* user, int* error) noexcept;
+  static int on_chunk(void* user, const void* bytes, std::size_t count, std::uint64_t offset, unsigned status, int* error) noexcept;
   static int on_extents(void* user, const char* context, std::uint64_t offset, std::uint32_t* entries, std::size_t count,
                         int* error) noexcept;
 
   asio::any_io_executor loop_;
-  std::string uri_;
-  FaultKind fault_;
+  Options options_;
   nbd_handle* nbd_;
   std::optional<asio::posix::stream_descriptor> descriptor_;  // a duplicate: ours to close
   int watched_fd_ = -1;                                       // libnbd's descriptor that it duplicates
@@ -97,8 +101,10 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   Wakeup state_changed_;
   std::vector<Command*> completed_;
   unsigned under_way_ = 0;
-  std::int64_t last_activity_ns_ = 0;
-  std::string death_;  // why the connection ended
+  std::int64_t last_activity_ns_ = 0;  // the server sent or took something, or the first command under way was issued
+  std::string death_;                  // why the connection ended, and whose fault that is
+  FaultKind death_kind_;
+  asio::steady_timer watchdog_;
   StopSignal& stop_;
   StopSignal::Subscription on_stop_;
 };

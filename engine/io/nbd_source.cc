@@ -13,8 +13,6 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
-#include "engine/io/lifeline_state.h"
-
 namespace nasbackup {
 
 namespace {
@@ -46,14 +44,16 @@ void check_block_sizes(const NbdExport& described, const std::string& name) {
 
 // The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is a beginning, more is cut off. An
 // answer about nothing would have us ask for ever.
-std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const GuestRange& asked, const std::string& name) {
+std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const GuestRange& asked, std::uint64_t disk_size, const std::string& name) {
   const auto where = [&](GuestOffset at) { return name + ": block status at " + std::to_string(at.value); };
   std::vector<Extent> extents;
   GuestOffset at = asked.start;
   for (const NbdExtent& entry : entries) {
     if (entry.length == 0) throw Fault(FaultKind::source, where(at) + ": extent of no length");
+    if (entry.length > disk_size - at.value)
+      throw Fault(FaultKind::source, where(at) + ": extent of " + std::to_string(entry.length) + " bytes goes past the end of the export of " + std::to_string(disk_size));
     const std::uint64_t inside = std::min<std::uint64_t>(entry.length, asked.end() - at);
-    if (inside == 0) break;
+    if (inside == 0) break;  // behind what was asked
     // A hole that does not promise to read as zero is data (protocol, "base:allocation").
     const ExtentKind kind = (entry.flags & LIBNBD_STATE_ZERO) != 0 ? ExtentKind::zero : ExtentKind::data;
     if (!extents.empty() && extents.back().kind == kind)
@@ -69,31 +69,31 @@ std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const Gues
 }  // namespace
 
 NbdSource::NbdSource(asio::any_io_executor loop, StopSignal& stop, Options options)
-    : stop_(stop), options_(std::move(options)), watchdog_(std::make_shared<asio::steady_timer>(loop)), ask_length_(kFirstQuestion) {
-  connections_.push_back(std::make_shared<NbdConnection>(loop, stop, options_.uri, FaultKind::source));
-}
-
-NbdSource::~NbdSource() { watchdog_->cancel(); }
+    : loop_(std::move(loop)), stop_(stop), options_(std::move(options)), ask_length_(kFirstQuestion) {}
 
 asio::awaitable<std::unique_ptr<NbdSource>> NbdSource::open(asio::any_io_executor loop, StopSignal& stop, Options options) {
   std::unique_ptr<NbdSource> source(new NbdSource(loop, stop, std::move(options)));
-  source->watch();
   co_await source->connect();
   co_return source;
 }
 
 asio::awaitable<void> NbdSource::connect() {
   const std::string name = nbd_uri_for_people(options_.uri);
-  export_ = co_await connections_.front()->open();
+  export_ = co_await add_connection();
   check_block_sizes(export_, name);
   const unsigned wanted = options_.connections != 0 ? options_.connections : kDefaultConnections;
   while (export_.multi_conn && connections_.size() < wanted) {
-    connections_.push_back(std::make_shared<NbdConnection>(watchdog_->get_executor(), stop_, options_.uri, FaultKind::source));
-    const NbdExport again = co_await connections_.back()->open();
+    const NbdExport again = co_await add_connection();
     if (again.size != export_.size)
       throw Fault(FaultKind::source, name + ": size of the export changed between connections: " + std::to_string(export_.size) +
                                          " and " + std::to_string(again.size));
   }
+}
+
+asio::awaitable<NbdExport> NbdSource::add_connection() {
+  const NbdConnection::Options options{options_.uri, FaultKind::source, options_.timeout};
+  connections_.push_back(std::make_shared<NbdConnection>(loop_, stop_, options));
+  co_return co_await connections_.back()->open();
 }
 
 SourceTraits NbdSource::traits() const noexcept {
@@ -107,8 +107,9 @@ const std::shared_ptr<NbdConnection>& NbdSource::least_busy() noexcept {
 
 /// A block status that was asked for. Shared with the coroutine that waits for the answer, which may outlive the source.
 struct NbdSource::Question {
-  Question(asio::any_io_executor loop, GuestRange about) : range(about), answered(loop) {}
+  Question(asio::any_io_executor loop, GuestRange about, std::uint64_t disk_size) : range(about), disk_size(disk_size), answered(loop) {}
   GuestRange range;
+  std::uint64_t disk_size;
   Wakeup answered;
   bool done = false;
   std::exception_ptr failure;
@@ -143,16 +144,15 @@ void NbdSource::ask_ahead(GuestOffset from) {
 }
 
 void NbdSource::ask(GuestOffset from, std::uint64_t length, bool first) {
-  const auto loop = watchdog_->get_executor();
-  const auto question = std::make_shared<Question>(loop, GuestRange{from, length});
+  const auto question = std::make_shared<Question>(loop_, GuestRange{from, length}, export_.size);
   questions_.insert(first ? questions_.begin() : questions_.end(), question);
-  asio::co_spawn(loop, answer(least_busy(), question), asio::detached);
+  asio::co_spawn(loop_, answer(least_busy(), question), asio::detached);
 }
 
 asio::awaitable<void> NbdSource::answer(std::shared_ptr<NbdConnection> connection, std::shared_ptr<Question> question) {
   try {
     const auto entries = co_await connection->block_status(question->range.start.value, question->range.length);
-    question->extents = extents_of(entries, question->range, connection->name());
+    question->extents = extents_of(entries, question->range, question->disk_size, connection->name());
   } catch (...) {
     question->failure = std::current_exception();
   }
@@ -179,23 +179,6 @@ asio::awaitable<void> NbdSource::read(GuestOffset from, std::span<std::byte> int
     done += length;
   }
   std::fill(into.begin() + static_cast<std::ptrdiff_t>(inside), into.end(), std::byte{0});
-}
-
-void NbdSource::watch() {
-  watchdog_->expires_after(std::chrono::milliseconds(250));
-  auto look = [this, timer = watchdog_](const boost::system::error_code& cancelled) {
-    if (cancelled) return;
-    look_for_stall();
-    watch();
-  };
-  watchdog_->async_wait(std::move(look));
-}
-
-void NbdSource::look_for_stall() {
-  const auto limit = std::chrono::nanoseconds(options_.timeout).count();
-  for (const auto& connection : connections_)
-    if (connection->commands_under_way() != 0 && monotonic_ns() - connection->last_activity_ns() > limit)
-      connection->abort("no answer for " + std::to_string(options_.timeout.count()) + " seconds");
 }
 
 }  // namespace nasbackup

@@ -10,8 +10,6 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/steady_timer.hpp>
-
 #include "engine/io/block_source.h"
 #include "engine/io/nbd_connection.h"
 
@@ -28,7 +26,6 @@ class NbdSource final : public BlockSource {
 
   /// Connects. Throws Fault.
   static asio::awaitable<std::unique_ptr<NbdSource>> open(asio::any_io_executor loop, StopSignal& stop, Options options);
-  ~NbdSource() override;
 
   SourceTraits traits() const noexcept override;
   asio::awaitable<std::vector<Extent>> extents(GuestOffset from, std::uint64_t granularity) override;
@@ -38,20 +35,19 @@ class NbdSource final : public BlockSource {
  private:
   NbdSource(asio::any_io_executor loop, StopSignal& stop, Options options);
   asio::awaitable<void> connect();
+  asio::awaitable<NbdExport> add_connection();
   const std::shared_ptr<NbdConnection>& least_busy() noexcept;
   struct Question;
   void ask_ahead(GuestOffset from);
   void ask(GuestOffset from, std::uint64_t length, bool first);
   static asio::awaitable<void> answer(std::shared_ptr<NbdConnection> connection, std::shared_ptr<Question> question);
   void adapt(const std::vector<Extent>& answer, std::uint64_t granularity) noexcept;
-  void watch();
-  void look_for_stall();
 
+  asio::any_io_executor loop_;
   StopSignal& stop_;
   Options options_;
   NbdExport export_;
   std::vector<std::shared_ptr<NbdConnection>> connections_;
-  std::shared_ptr<asio::steady_timer> watchdog_;
   std::deque<std::shared_ptr<Question>> questions_;  // asked, not yet handed out; in guest order
   std::uint64_t ask_length_;               // how much the next block status asks about
   std::uint64_t trust_data_until_ = 0;     // finely broken up: no questions before this offset

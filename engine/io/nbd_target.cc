@@ -11,9 +11,10 @@
 namespace nasbackup {
 
 asio::awaitable<std::unique_ptr<NbdTarget>> NbdTarget::open(asio::any_io_executor loop, StopSignal& stop, std::string uri,
-                                                              std::uint64_t size) {
+                                                              std::chrono::seconds timeout, std::uint64_t size) {
   const std::string name = nbd_uri_for_people(uri);
-  auto connection = std::make_shared<NbdConnection>(loop, stop, std::move(uri), FaultKind::failed);
+  const NbdConnection::Options options{std::move(uri), FaultKind::failed, timeout};
+  auto connection = std::make_shared<NbdConnection>(loop, stop, options);
   const NbdExport described = co_await connection->open();
   if (described.read_only) throw Fault(FaultKind::failed, name + ": the export is read-only");
   if (described.size < size)

@@ -21,7 +21,8 @@ namespace {
 
 constexpr std::size_t kRunIdLength = 16;
 
-std::string hidden_prefix(const std::filesystem::path& path) { return "." + path.filename().string() + ".nasbackup-"; }
+/// As much of the name as leaves room for the rest in the 255 bytes that a file name may have.
+std::string hidden_prefix(const std::filesystem::path& path) { return "." + path.filename().string().substr(0, 220) + ".nasbackup-"; }
 
 }  // namespace
 

@@ -12,6 +12,7 @@
 #include "engine/io/file_target.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/io/nbd_connection.h"
 #include "engine/io/nbd_source.h"
 #include "engine/io/nbd_target.h"
 #include "engine/io/null_target.h"
@@ -35,7 +36,7 @@ bool is_block_device(const std::string& path, LifelineState* lifeline) {
 // A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
 asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds) {
   if (is_nbd_uri(place.location)) {
-    NbdSource::Options options{place.location, bounds.connections, bounds.source_timeout};
+    NbdSource::Options options{place.location, bounds.connections, bounds.io_timeout};
     co_return co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
   }
   if (place.format.empty()) refuse_unless_raw(place.location);
@@ -43,21 +44,22 @@ asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const So
 }
 
 asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const TargetPlace& place, std::uint64_t size,
-                                                          LifelineState* lifeline) {
+                                                          const PipelineBounds& bounds, LifelineState* lifeline) {
   if (is_null_target(place.location)) co_return std::make_unique<NullTarget>();
-  if (is_nbd_uri(place.location)) co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, size);
+  if (is_nbd_uri(place.location)) co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
   if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
   co_return FileTarget::create(place.location, lifeline);
 }
 
-std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, std::uint64_t size, std::uint64_t cluster, LifelineState* lifeline) {
+std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, const std::string& source, std::uint64_t size, std::uint64_t cluster,
+                                         LifelineState* lifeline) {
   const bool blank = !is_nbd_uri(place.location) && !is_block_device(place.location, lifeline);
   if (place.format == "raw") return std::make_unique<RawLayout>(size, blank);
   if (!blank) throw Fault(FaultKind::usage, place.location + ": a qcow2 cannot grow there; write -O raw");
   try {
     return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, cluster));
   } catch (const FormatError& error) {
-    throw Fault(FaultKind::usage, place.location + ": " + error.what());
+    throw Fault(FaultKind::source, source + ": " + error.what());
   }
 }
 
@@ -76,12 +78,12 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   pipeline.source = co_await open_source(job, source, bounds);
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
-  pipeline.layout = make_layout(target, traits.size, pipeline.cluster, lifeline);
+  pipeline.layout = make_layout(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster, lifeline);
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
   pipeline.item = std::max(kItem, pipeline.unit);
   const std::uint64_t buffers = std::max<std::uint64_t>(1, bounds.memory / pipeline.item);
   pipeline.workers = static_cast<unsigned>(std::min<std::uint64_t>(traits.depth, buffers));
-  pipeline.target = co_await open_target(job, target, traits.size, lifeline);
+  pipeline.target = co_await open_target(job, target, traits.size, bounds, lifeline);
   co_return pipeline;
 }
 

@@ -28,7 +28,7 @@ struct PipelineBounds {
   std::uint64_t memory = 0;        ///< bytes for the buffers of this disk
   unsigned connections = 0;        ///< 0: what is best
   std::uint64_t cluster_size = 0;  ///< of a qcow2
-  std::chrono::seconds source_timeout{60};
+  std::chrono::seconds io_timeout{60};  ///< of an NBD server
 };
 
 bool is_nbd_uri(const std::string& location) noexcept;

@@ -75,7 +75,7 @@ void expect_exact_refcounts(const MemoryImage& image, std::uint64_t cluster) {
     for (std::uint64_t i = 0; i < clusters; ++i) ++used[offset / cluster + i];
   };
   use(0, 1);
-  use(header.l1_table_offset, std::max<std::uint64_t>(1, div_round_up(8ull * header.l1_size, cluster)));
+  use(header.l1_table_offset, div_round_up(8ull * header.l1_size, cluster));
   use(header.refcount_table_offset, header.refcount_table_clusters);
   for (std::uint64_t i = 0; i < header.l1_size; ++i) {
     const std::uint64_t l1 = image.entry(header.l1_table_offset, i);

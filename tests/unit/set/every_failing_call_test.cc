@@ -28,12 +28,12 @@ class EveryFailingCall : public SetFixture {
 
   /// A whole run; the path of its set, or empty when it failed, which only a Fault may say.
   std::string run(FaultyCalls& calls) const {
-    auto patient = options(kRunB);
-    patient.rename_patience = std::chrono::milliseconds(2);
+    auto hasty = options(kRunB);
+    hasty.rename_patience = std::chrono::milliseconds(0);
     std::string path;
     arm(&calls);
     try {
-      const auto set = PartialSet::begin(patient, nullptr);
+      const auto set = PartialSet::begin(hasty, nullptr);
       set->add_file("root.1.qcow2", "image");
       set->refresh();
       path = set->publish(manifest_with("root.1.qcow2"));

@@ -33,6 +33,13 @@ TEST_F(Publication, DoesNotReplaceAnotherSet) {
   EXPECT_EQ("theirs", read(target_ + "/set/manifest.json"));
 }
 
+TEST_F(Publication, DoesNotReplaceAnEmptyDirectoryThatSomebodyHasJustMade) {
+  make(".partial-x", "mine");
+  fs::create_directory(target_ + "/set");
+  EXPECT_EQ(Moved::name_taken, move());
+  EXPECT_TRUE(names_in(target_ + "/set").empty());
+}
+
 TEST_F(Publication, IsDoneWhenALostAnswerHidARenameThatHappened) {
   make("set", "mine");  // .partial-x is gone
   EXPECT_EQ(Moved::done, move());

@@ -4,6 +4,9 @@
 
 #include <sys/wait.h>
 
+#include <atomic>
+#include <thread>
+
 #include "engine/set/vm_claim.h"
 #include "tests/unit/set/set_fixture.h"
 
@@ -91,6 +94,32 @@ TEST_F(RunLock, ClaimOfADeadRunDoesNotRemoveItsSuccessors) {
 TEST_F(RunLock, ClaimLeavesNothingBehind) {
   { const VmClaim claim("vm1", kRunA, run_directory_); }
   EXPECT_TRUE(names_in(run_directory_).empty());
+}
+
+TEST_F(RunLock, ClaimHasOneHolderAtATimeHoweverManyTakeAndGiveItUp) {
+  std::atomic<int> holders{0};
+  std::atomic<int> taken{0};
+  std::atomic<bool> shared{false};
+  std::vector<std::jthread> runs;
+  for (char run = '1'; run <= '4'; ++run) {
+    runs.emplace_back([&, run] {
+      const std::string id(16, run);
+      const LivingRun alive(run_directory_, id);
+      for (int round = 0; round < 1000; ++round) {
+        try {
+          const VmClaim claim("vm1", id, run_directory_);
+          if (++holders != 1) shared = true;
+          ++taken;
+          --holders;
+        } catch (const Fault& fault) {
+          EXPECT_EQ(FaultKind::locked, fault.kind()) << fault.what();
+        }
+      }
+    });
+  }
+  runs.clear();
+  EXPECT_FALSE(shared);
+  EXPECT_GT(taken, 0);
 }
 
 TEST_F(RunLock, ClaimThatIsGarbageIsNobodys) {
