@@ -50,9 +50,11 @@ double ProgressMeter::left() const {
 
 std::string ProgressMeter::numbers() const {
   const Progress last = samples_.empty() ? Progress{} : samples_.back().progress;
-  std::string text = fmt::format("{} of {}, read {}/s, written {}/s", human_size(static_cast<double>(last.done_bytes)),
-                                 human_size(static_cast<double>(last.total_bytes)), human_size(rate(&Progress::read_bytes)),
-                                 human_size(rate(&Progress::stored_bytes)));
+  return fmt::format("{} of {}, {}", human_size(static_cast<double>(last.done_bytes)), human_size(static_cast<double>(last.total_bytes)), rates());
+}
+
+std::string ProgressMeter::rates() const {
+  std::string text = fmt::format("read {}/s, written {}/s", human_size(rate(&Progress::read_bytes)), human_size(rate(&Progress::stored_bytes)));
   if (const double seconds = left(); seconds >= 1) text += fmt::format(", {} left", human_time(seconds));
   return text;
 }
@@ -63,7 +65,8 @@ std::string ProgressMeter::line() const {
 
 std::string ProgressMeter::bar(std::size_t width, bool colour) const {
   const std::string before = fmt::format("{:<10} {:3.0f} % ", samples_.empty() ? "starting" : samples_.back().progress.phase, 100 * fraction());
-  const std::string after = " " + numbers();
+  std::string after = " " + numbers();
+  if (before.size() + after.size() + kWidestBar + 2 > width) after = " " + rates();
   const std::size_t room = width > before.size() + after.size() + 2 ? width - before.size() - after.size() - 2 : 0;
   if (room < kNarrowestBar) return (before + after.substr(1)).substr(0, width);
   const std::size_t length = std::min(room, kWidestBar);

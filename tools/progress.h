@@ -33,6 +33,7 @@ class ProgressMeter {
   double fraction() const;
   /// Seconds left; negative when nobody knows.
   double left() const;
+  std::string rates() const;
   std::string numbers() const;
 
   std::deque<Sample> samples_;

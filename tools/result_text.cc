@@ -61,7 +61,9 @@ std::string backup_text(const Request& request, const Json& result) {
 }
 
 std::string convert_text(const Request& request, const Json& result) {
-  return job_text(result, fmt::format("{}: written from {}", printable(request.convert.target), word(result.at("disks").at(0), "source")));
+  const std::string source = word(result.at("disks").at(0), "source");
+  const bool kept = request.convert.target != "null:";
+  return job_text(result, kept ? fmt::format("{}: written from {}", printable(request.convert.target), source) : source + ": read, nothing kept");
 }
 
 std::string image_text(const Json& image) {
