@@ -3,8 +3,8 @@
 //
 // The sets under a target, from the files alone. A set is a visible directory DIR/VM/NAME that has our manifest, or whose
 // name is a set's and that has *.qcow2 in it (CloudStack's nasbackup.sh writes those). Partial sets, everything hidden and
-// names with control characters are skipped. Nothing on the target is believed: names, counts and sizes are bounded, links are not followed.
-// No state; safe from any thread. `state` may be null.
+// names with control characters are skipped. Nothing on the target is believed: names, counts and sizes are bounded, links are
+// not followed. No state; safe from any thread. `state` may be null.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,10 @@ struct CatalogueFile {
 };
 
 struct CatalogueSet {
-  std::string path;  ///< DIR/VM/NAME
-  std::string vm;    ///< name of the directory it is in
-  std::string name;  ///< of its own directory
-  std::string time;  ///< RFC 3339 UTC; empty when neither name nor manifest says
+  std::string path;                   ///< DIR/VM/NAME
+  std::string vm;                     ///< name of the directory it is in
+  std::string name;                   ///< of its own directory
+  std::string time;                   ///< RFC 3339 UTC; empty when neither name nor manifest says
   std::optional<Manifest> manifest;   ///< none: another program's set, or see `note`
   std::vector<CatalogueFile> images;  ///< *.qcow2: in the manifest's order, then by name (root.* first)
   std::vector<CatalogueFile> files;   ///< everything else, by name

@@ -47,9 +47,7 @@ Directory Directory::open(const std::string& path, LifelineState* state) {
   return Directory(std::move(fd), path, state);
 }
 
-std::string Directory::path_of(const std::string& name) const {
-  return path_.ends_with('/') ? path_ + name : path_ + '/' + name;
-}
+std::string Directory::path_of(const std::string& name) const { return path_.ends_with('/') ? path_ + name : path_ + '/' + name; }
 
 Directory Directory::open_child(const std::string& name) const {
   FileDescriptor fd(open_directory_at(fd_.get(), name.c_str(), kOpenFlags | O_NOFOLLOW, state_));
@@ -109,8 +107,7 @@ bool Directory::sync() const {
   throw_target_errno(errno, path_, "fsync of the directory failed");
 }
 
-int Directory::try_rename(const std::string& from, const Directory& to_directory,
-                          const std::string& to) const noexcept {
+int Directory::try_rename(const std::string& from, const Directory& to_directory, const std::string& to) const noexcept {
   TargetCall mark(state_);
   return ::renameat(fd_.get(), from.c_str(), to_directory.fd_.get(), to.c_str()) == 0 ? 0 : errno;
 }

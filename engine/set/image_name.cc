@@ -38,7 +38,8 @@ std::string_view nbd_export(std::string_view source) noexcept {
 
 std::string safe_id(const std::string& id) {
   std::string safe = plain_text(id, kMaxId);
-  std::replace_if(safe.begin(), safe.end(), [](char c) { return c == '/' || c == '\\' || c == ':' || c == '?'; }, '_');
+  std::replace_if(
+      safe.begin(), safe.end(), [](char c) { return c == '/' || c == '\\' || c == ':' || c == '?'; }, '_');
   return safe.empty() ? "disk" : safe;
 }
 

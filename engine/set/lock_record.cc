@@ -65,9 +65,7 @@ std::uint64_t count(const Json& object, const char* key) {
 
 }  // namespace
 
-std::string LockRecord::holder() const {
-  return fmt::format("run {} on host {} (pid {}) since {}", run_id, host, pid, since);
-}
+std::string LockRecord::holder() const { return fmt::format("run {} on host {} (pid {}) since {}", run_id, host, pid, since); }
 
 LockRecord own_lock_record(const std::string& run_id, const std::string& run_directory) {
   LockRecord record;

@@ -44,9 +44,9 @@ struct Manifest {
   std::string time;  ///< the same second, RFC 3339 UTC
   std::string run;   ///< id of the run that wrote it
   std::string vm_name;
-  std::string vm_uuid;               ///< empty without libvirt
-  std::string kind = "full";         ///< "full"
-  std::string consistency = "crash"; ///< "crash", or "filesystem" when the guest's file systems were frozen
+  std::string vm_uuid;                ///< empty without libvirt
+  std::string kind = "full";          ///< "full"
+  std::string consistency = "crash";  ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;
   std::vector<ManifestDisk> disks;

@@ -17,8 +17,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxDepth = 8;                        // ours is 3; deeper JSON costs memory for nothing
-constexpr std::uint64_t kMaxSize = 1ull << 62;      // sums of a few sizes must not overflow
+constexpr int kMaxDepth = 8;                    // ours is 3; deeper JSON costs memory for nothing
+constexpr std::uint64_t kMaxSize = 1ull << 62;  // sums of a few sizes must not overflow
 constexpr std::uint64_t kMaxTotal = 1ull << 63;
 
 /// Refuses depth and a key that stands twice in one object: two readers could take different ones.
@@ -117,8 +117,8 @@ void check_version(const Fields& top, const std::string& where) {
   const auto version = top.size("version");
   if (version == 0) top.fail("version", "is 0");
   if (version == 1) return;
-  throw Fault(FaultKind::failed, where + ": version " + std::to_string(version) +
-                                     ": this program reads version 1; a newer nasbackup wrote it");
+  throw Fault(FaultKind::failed,
+              where + ": version " + std::to_string(version) + ": this program reads version 1; a newer nasbackup wrote it");
 }
 
 void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
@@ -130,9 +130,11 @@ void read_head(const Fields& top, const std::string& where, Manifest& manifest) 
   manifest.run = top.text("run");
   if (!is_run_id(manifest.run)) top.fail("run", "is not a run id");
   manifest.kind = top.text("kind");
-  if (manifest.kind != "full") throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full'");
+  if (manifest.kind != "full")
+    throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full'");
   manifest.consistency = top.text("consistency");
-  if (manifest.consistency != "crash" && manifest.consistency != "filesystem") top.fail("consistency", "is neither 'crash' nor 'filesystem'");
+  if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
+    top.fail("consistency", "is neither 'crash' nor 'filesystem'");
   manifest.tool_version = top.object("tool").text("version");
   manifest.vm_name = top.object("vm").text("name");
   manifest.vm_uuid = top.object("vm").text("uuid");
@@ -161,9 +163,8 @@ Manifest read_fields(const Json& json, const std::string& where) {
   check_version(top, where);
   Manifest manifest;
   read_head(top, where, manifest);
-  top.each("disks", kMaxManifestDisks, [&](const Json& disk, const std::string& at) {
-    manifest.disks.push_back(read_disk(Fields(disk, at)));
-  });
+  top.each("disks", kMaxManifestDisks,
+           [&](const Json& disk, const std::string& at) { manifest.disks.push_back(read_disk(Fields(disk, at))); });
   top.each("files", kMaxManifestFiles, [&](const Json& file, const std::string& at) {
     const Fields fields(file, at);
     manifest.files.push_back({fields.file_name("name"), fields.size("size")});

@@ -151,7 +151,8 @@ void PartialSet::discard() noexcept {
     error = remove_aside(*vm_, name_.text(), options_.run_id);
   }
   try {
-    if (error != 0 && options_.note) options_.note(vm_->path_of(partial_name_) + ": not removed, the next run will: " + std::strerror(error));
+    if (error != 0 && options_.note)
+      options_.note(vm_->path_of(partial_name_) + ": not removed, the next run will: " + std::strerror(error));
   } catch (const std::exception&) {
     return;  // a note is not worth more
   }

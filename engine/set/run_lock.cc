@@ -14,9 +14,8 @@
 namespace nasbackup::set {
 
 bool is_run_id(std::string_view text) noexcept {
-  return text.size() == 16 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return text.size() == 16 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 bool run_is_alive(const std::string& run_id, const std::string& run_directory) {

@@ -39,21 +39,17 @@ std::optional<SetName> parse_as(std::string_view text, std::string_view pattern)
 
 }  // namespace
 
-std::optional<SetName> SetName::parse(std::string_view text) noexcept {
-  return parse_as(text, "0000.00.00.00.00.00");
-}
+std::optional<SetName> SetName::parse(std::string_view text) noexcept { return parse_as(text, "0000.00.00.00.00.00"); }
 
-std::optional<SetName> SetName::parse_rfc3339(std::string_view text) noexcept {
-  return parse_as(text, "0000-00-00T00:00:00Z");
-}
+std::optional<SetName> SetName::parse_rfc3339(std::string_view text) noexcept { return parse_as(text, "0000-00-00T00:00:00Z"); }
 
 std::string SetName::rfc3339() const {
   using namespace std::chrono;
   const auto midnight = floor<days>(time_);
   const year_month_day day(midnight);
   const hh_mm_ss clock(time_ - midnight);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", int(day.year()), unsigned(day.month()),
-                     unsigned(day.day()), clock.hours().count(), clock.minutes().count(), clock.seconds().count());
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", int(day.year()), unsigned(day.month()), unsigned(day.day()),
+                     clock.hours().count(), clock.minutes().count(), clock.seconds().count());
 }
 
 std::string SetName::text() const {

@@ -23,8 +23,8 @@ const char* what_is_wrong(const std::string& vm) noexcept {
 void check_vm_name(const std::string& vm) {
   const char* wrong = what_is_wrong(vm);
   if (wrong == nullptr) return;
-  throw Fault(FaultKind::usage, "VM name: cannot be a directory on the target, it " + std::string(wrong) + ": '" +
-                                    plain_text(vm, 60) + "'");
+  throw Fault(FaultKind::usage,
+              "VM name: cannot be a directory on the target, it " + std::string(wrong) + ": '" + plain_text(vm, 60) + "'");
 }
 
 }  // namespace nasbackup::set

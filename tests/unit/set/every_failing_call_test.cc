@@ -13,8 +13,6 @@ namespace {
 
 class EveryFailingCall : public SetFixture {
  protected:
-  // In memory: some hundred runs with a dozen fsyncs each.
-  EveryFailingCall() : SetFixture(fs::exists("/dev/shm") ? fs::path("/dev/shm") : fs::temp_directory_path()) {}
   ~EveryFailingCall() override { arm(nullptr); }
 
   /// A target in which a dead run of this host left its lock and its partial set.

@@ -104,7 +104,9 @@ ssize_t __wrap_pread64(int fd, void* bytes, size_t size, off_t offset) {
 }
 
 struct dirent* __real_readdir64(DIR* stream);
-struct dirent* __wrap_readdir64(DIR* stream) { return fails("readdir") ? nullptr : __real_readdir64(stream); }
+struct dirent* __wrap_readdir64(DIR* stream) {
+  return fails("readdir") ? nullptr : __real_readdir64(stream);
+}
 
 // A close that fails has closed all the same (Linux); NFS reports a full disk here.
 int __real_close(int fd);

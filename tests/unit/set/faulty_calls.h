@@ -18,7 +18,7 @@ struct FaultyCalls {
   int error = 0;
   /// A rename that is to fail is carried out all the same: its answer got lost on the way.
   bool rename_happens = false;
-  bool only_renames = false;  ///< fail_at counts renames alone
+  bool only_renames = false;                            ///< fail_at counts renames alone
   std::function<void(const std::string& call)> before;  ///< sees each call, "name argument", before it is made
 
   int count = 0;  ///< calls so far

@@ -148,10 +148,9 @@ TEST(Manifest, WithTooManyMembersIsDamaged) {
 
 TEST(Manifest, ThatIsNoJsonIsDamaged) {
   const std::string good = write_manifest(example());
-  for (const std::string& text :
-       {std::string(), std::string("null"), std::string("[]"), good.substr(0, good.size() / 2), good + good,
-        "\xff" + good, std::string(kMaxManifestSize + 1, ' '), std::string(100000, '['),
-        std::string(R"({"format":"nasbackup set","format":"x"})")}) {
+  for (const std::string& text : {std::string(), std::string("null"), std::string("[]"), good.substr(0, good.size() / 2),
+                                  good + good, "\xff" + good, std::string(kMaxManifestSize + 1, ' '), std::string(100000, '['),
+                                  std::string(R"({"format":"nasbackup set","format":"x"})")}) {
     EXPECT_FAULT(FaultKind::damaged, read_manifest(text, "manifest.json")) << text.substr(0, 40);
   }
 }

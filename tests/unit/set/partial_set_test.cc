@@ -44,8 +44,10 @@ class PartialSetOf : public SetFixture {
     ::close(ready[1]);
     char byte = 0;
     EXPECT_EQ(1, ::read(ready[0], &byte, 1));
-    if (after.count() < 0) EXPECT_EQ(1, ::read(ready[0], &byte, 1));  // the second byte: act() is where it wants to die
-    else std::this_thread::sleep_for(after);
+    if (after.count() < 0)
+      EXPECT_EQ(1, ::read(ready[0], &byte, 1));  // the second byte: act() is where it wants to die
+    else
+      std::this_thread::sleep_for(after);
     ::close(ready[0]);
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
@@ -291,8 +293,7 @@ TEST_F(PartialSetOf, ALateRenameOfADeadRunPublishesNothing) {
 
 TEST_F(PartialSetOf, ASweepLeavesWhatItDoesNotKnow) {
   const LivingRun alive(run_directory_, kRunA);
-  const std::vector<std::string> strange = {".partial-", ".partial-XYZ", ".snapshot", std::string(".partial-") + kRunA,
-                                            "notes"};
+  const std::vector<std::string> strange = {".partial-", ".partial-XYZ", ".snapshot", std::string(".partial-") + kRunA, "notes"};
   for (const auto& name : strange) fs::create_directories(vm_path() + '/' + name);
   { const auto set = PartialSet::begin(options(kRunB), nullptr); }
   for (const auto& name : strange) EXPECT_TRUE(fs::exists(vm_path() + '/' + name)) << name;

@@ -67,8 +67,9 @@ class SetFixture : public testing::Test {
   static constexpr char kRunA[] = "aaaaaaaaaaaaaaaa";
   static constexpr char kRunB[] = "bbbbbbbbbbbbbbbb";
 
-  explicit SetFixture(const fs::path& where = fs::temp_directory_path()) {
-    std::string pattern = where / "nasbackup-set-XXXXXX";
+  // In memory where there is room for that: hundreds of runs with a dozen fsyncs each.
+  SetFixture() {
+    std::string pattern = (fs::exists("/dev/shm") ? fs::path("/dev/shm") : fs::temp_directory_path()) / "nasbackup-set-XXXXXX";
     base_ = ::mkdtemp(pattern.data());
     target_ = base_ + "/target";
     run_directory_ = make_run_directory_of("run");

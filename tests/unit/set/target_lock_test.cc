@@ -172,7 +172,8 @@ TEST_F(TargetLockOf, ADeadRunIsTakenOverByExactlyOneOfManyContenders) {
         std::unique_ptr<TargetLock> lock;
         start.arrive_and_wait();
         try {
-          lock = std::make_unique<TargetLock>(vm_, taker(std::string(16, static_cast<char>('1' + i)), hosts[static_cast<std::size_t>(i)]));
+          lock = std::make_unique<TargetLock>(
+              vm_, taker(std::string(16, static_cast<char>('1' + i)), hosts[static_cast<std::size_t>(i)]));
           ++winners;
         } catch (const Fault& fault) {
           if (fault.kind() == FaultKind::locked) ++locked;
