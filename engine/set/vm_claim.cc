@@ -12,6 +12,7 @@
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/set/run_lock.h"
+#include "engine/set/vm_name.h"
 
 namespace nasbackup::set {
 
@@ -70,6 +71,7 @@ void write_claim(int fd, const std::string& run_id, const std::string& path) {
 
 VmClaim::VmClaim(const std::string& vm, const std::string& run_id, const std::string& run_directory)
     : path_(run_directory + "/vm-" + vm + ".claim"), run_id_(run_id) {
+  check_vm_name(vm);  // it becomes part of a path
   make_run_directory(run_directory);
   const auto fd = open_locked(path_);
   const Claim holder = read_claim(fd.get());

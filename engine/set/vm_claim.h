@@ -12,7 +12,7 @@ namespace nasbackup::set {
 
 class VmClaim {
  public:
-  /// Throws Fault(locked) naming the other run when it is alive.
+  /// Throws Fault(locked) naming the other run when it is alive, Fault(usage) for a name that check_vm_name() refuses.
   VmClaim(const std::string& vm, const std::string& run_id, const std::string& run_directory);
   ~VmClaim();
   VmClaim(const VmClaim&) = delete;

@@ -91,6 +91,10 @@ TEST_F(RunLock, ClaimOfADeadRunDoesNotRemoveItsSuccessors) {
   EXPECT_FAULT(FaultKind::locked, VmClaim("vm1", "cccccccccccccccc", run_directory_));
 }
 
+TEST_F(RunLock, ClaimOfANameThatLeavesTheDirectoryIsRefused) {
+  EXPECT_FAULT(FaultKind::usage, VmClaim("/../../x", kRunA, run_directory_));
+}
+
 TEST_F(RunLock, ClaimLeavesNothingBehind) {
   { const VmClaim claim("vm1", kRunA, run_directory_); }
   EXPECT_TRUE(names_in(run_directory_).empty());
