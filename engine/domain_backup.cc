@@ -176,13 +176,13 @@ JobReport backup_domain(BackupRun& run) {
 
   const vm::PullJobOptions job_options{run.run_id(), options.scratch, options.quiesce, options.quiesce_timeout};
   const std::unique_ptr<vm::PullJob> job = vm::PullJob::begin(domain, disks, job_options, run.state());
-  for (const std::string& line : job->warnings()) run.warn(line);
   const std::unique_ptr<CommandInJob> command = start_command(run, job->exports());
   keep_texts_and_firmware(run, *job, description);
   add_disks(run, job->exports());
   copy_watched(run, *job);
   wait_for_command(run, *job, command.get());
   job->end();
+  for (const std::string& line : job->warnings()) run.warn(line);
 
   set::Manifest manifest;
   manifest.vm_name = domain.name();
