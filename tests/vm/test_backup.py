@@ -113,6 +113,18 @@ class ARunningVm(lab.LabTest):
                 self.assert_backed_up(domain, {"vda": copies / "vda.raw"}, Path(result.json()["set"]))
                 self.assertEqual(domain.leftovers(), [])
 
+    def test_may_have_disks_whose_files_have_the_same_name(self):
+        for folder in ("one", "two", "three"):
+            (self.dir / folder).mkdir()
+        domain = self.domain(disks=[self.disk(disk, fill=MIB, name=f"{folder}/same.img")
+                                    for disk, folder in (("vda", "one"), ("vdb", "two"), ("vdc", "three"))])
+        copies, exec_in_job = self.copies()
+        self.assert_status(self.backup(domain, *exec_in_job), DONE)
+        self.assert_backed_up(domain, {disk: copies / f"{disk}.raw" for disk in ("vda", "vdb", "vdc")})
+        names = sorted(path.name for path in self.one_set(domain).glob("datadisk.*"))
+        self.assertEqual(len(names), 2)
+        self.assertRegex(names[0], r"-\d\.qcow2$")
+
     def test_keeps_its_firmware_variables_and_its_tpm(self):
         domain = self.domain(disks=[self.disk("vda", fill=MIB)], nvram=self.dir / "vars.fd", tpm=True, memory_mib=64)
         result = self.backup(domain)

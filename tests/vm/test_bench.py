@@ -19,7 +19,8 @@ class CompareOverAVm(unittest.TestCase):
         folder = Path(tempfile.mkdtemp(prefix="bench-test-", dir="/var/tmp"))
         self.addCleanup(shutil.rmtree, folder)
         run = subprocess.run([ROOT / "bench" / "compare", "--only", "libvirt", "--data", "8M", "--runs", "1",
-                              "--patience", "0", "--dir", folder, "--tree", "/usr/share/perl", "--json", folder / "out.json", "--build", NASBACKUP.parents[1]],
+                              "--patience", "0", "--dir", folder, "--tree", "/usr/share/perl",
+                              "--json", folder / "out.json", "--build", NASBACKUP.parents[1]],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
         results = json.loads((folder / "out.json").read_text())["contests"]["Vm"]["results"]
