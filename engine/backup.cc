@@ -22,7 +22,8 @@ JobReport backup_images(BackupRun& run) {
   run.open_set();
   for (const std::string& source : run.options().sources) {
     set::ManifestDisk disk;
-    disk.name = "disk" + std::to_string(&source - run.options().sources.data());
+    disk.order = static_cast<std::uint64_t>(&source - run.options().sources.data());
+    disk.name = "disk" + std::to_string(disk.order);
     disk.id = set::disk_id(source);
     disk.source = nbd_uri_for_people(source);
     disk.source_type = is_nbd_uri(source) ? "network" : "file";

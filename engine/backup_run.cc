@@ -14,7 +14,9 @@ LockRefresher::LockRefresher(set::PartialSet& partial, std::function<void(std::e
         while (!wake_.wait_for(lock, stop, set::kLockRefreshInterval, [&] { return stop.stop_requested(); })) {
           try {
             partial.refresh();
-          } catch (...) {
+          } catch (const Fault& fault) {
+            // A target that fails for the moment is tried again; only a lock that is somebody else's is lost.
+            if (fault.kind() != FaultKind::locked) continue;
             lost(std::current_exception());
             return;
           }
@@ -53,8 +55,7 @@ void BackupRun::note(const std::string& line) const {
 void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line); }
 
 void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
-  disk.file = names_.next(disk.id);
-  disk.order = disks_.size();
+  disk.file = names_.next(disk.id, disk.order == 0);
   transfers_.push_back({disk.name, disk.source, std::move(source), {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2"}});
   disks_.push_back(std::move(disk));
 }
@@ -84,7 +85,6 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   manifest.cluster_size = options_.cluster_size;
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
-  refresher_.reset();
   if (partial_) report_.set = partial_->publish(std::move(manifest));
   for (std::size_t i = 0; i < disks_.size(); ++i) report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
   report_.frozen_seconds = frozen_seconds;

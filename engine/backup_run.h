@@ -47,7 +47,7 @@ class BackupRun {
   void note(const std::string& line) const;
   /// Something the user should know: the run ends as done_with_warnings.
   void warn(const std::string& line);
-  /// Adds a disk to copy; its image gets the next name of the set. `disk.file`, sizes and order are filled in here.
+  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here.
   void add_disk(set::ManifestDisk disk, SourcePlace source);
   /// A small file beside the images.
   void add_file(const std::string& name, const std::string& content);

@@ -128,6 +128,7 @@ void add_disks(BackupRun& run, const std::vector<vm::JobExport>& exports) {
     entry.source_type = disk.type;
     entry.serial = disk.serial;
     entry.bus = disk.bus;
+    entry.order = disk.position;
     run.add_disk(std::move(entry), {disk_export.uri, "raw"});
   }
 }

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Catalogue; see catalogue.h.
 #include "engine/set/catalogue.h"
 
 #include <algorithm>

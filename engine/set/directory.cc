@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Directory; see directory.h.
 #include "engine/set/directory.h"
 
 #include <dirent.h>

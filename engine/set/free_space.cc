@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Free space; see free_space.h.
 #include "engine/set/free_space.h"
 
 #include <fmt/format.h>

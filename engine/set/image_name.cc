@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Image name; see image_name.h.
 #include "engine/set/image_name.h"
 
 #include <algorithm>
@@ -65,8 +67,8 @@ std::string disk_id(const std::string& source) {
   return base == "/" || base == "." || base == ".." ? std::string() : std::string(base);
 }
 
-std::string ImageNames::next(const std::string& id) {
-  const std::string stem = (taken_.empty() ? "root." : "datadisk.") + safe_id(id);
+std::string ImageNames::next(const std::string& id, bool root) {
+  const std::string stem = (root ? "root." : "datadisk.") + safe_id(id);
   std::string name = stem + ".qcow2";
   for (unsigned copy = 2; !taken_.insert(lower_case(name)).second; ++copy) {
     name = stem + '-' + std::to_string(copy) + ".qcow2";

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Lock record; see lock_record.h.
 #include "engine/set/lock_record.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Manifest; see manifest.h.
 #include "engine/set/manifest.h"
 
 #include <nlohmann/json.hpp>

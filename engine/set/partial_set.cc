@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Partial set; see partial_set.h.
 #include "engine/set/partial_set.h"
 
 #include <algorithm>

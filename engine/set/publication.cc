@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Publication; see publication.h.
 #include "engine/set/publication.h"
 
 #include <thread>

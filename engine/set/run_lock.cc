@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Run lock; see run_lock.h.
 #include "engine/set/run_lock.h"
 
 #include <fcntl.h>

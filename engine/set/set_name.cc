@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Set name; see set_name.h.
 #include "engine/set/set_name.h"
 
 #include <fmt/format.h>

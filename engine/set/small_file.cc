@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Small file; see small_file.h.
 #include "engine/set/small_file.h"
 
 #include <fcntl.h>

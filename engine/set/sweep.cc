@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Sweep; see sweep.h.
 #include "engine/set/sweep.h"
 
 #include <cerrno>

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Target lock; see target_lock.h.
 #include "engine/set/target_lock.h"
 
 #include <algorithm>

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Vm claim; see vm_claim.h.
 #include "engine/set/vm_claim.h"
 
 #include <fcntl.h>

@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
+//
+// Vm name; see vm_name.h.
 #include "engine/set/vm_name.h"
 
 #include "engine/io/fault.h"

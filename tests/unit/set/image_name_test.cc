@@ -9,45 +9,45 @@ namespace {
 
 TEST(ImageNames, CallTheFirstDiskRootAndTheOthersDatadisk) {
   ImageNames names;
-  EXPECT_EQ("root.a.qcow2", names.next("a"));
-  EXPECT_EQ("datadisk.b.qcow2", names.next("b"));
-  EXPECT_EQ("datadisk.c.qcow2.qcow2", names.next("c.qcow2"));
+  EXPECT_EQ("root.a.qcow2", names.next("a", true));
+  EXPECT_EQ("datadisk.b.qcow2", names.next("b", false));
+  EXPECT_EQ("datadisk.c.qcow2.qcow2", names.next("c.qcow2", false));
 }
 
 TEST(ImageNames, NumberEqualNames) {
   ImageNames names;
-  names.next("root");
-  EXPECT_EQ("datadisk.a.qcow2", names.next("a"));
-  EXPECT_EQ("datadisk.a-2.qcow2", names.next("a"));
-  EXPECT_EQ("datadisk.a-3.qcow2", names.next("a"));
+  names.next("root", true);
+  EXPECT_EQ("datadisk.a.qcow2", names.next("a", false));
+  EXPECT_EQ("datadisk.a-2.qcow2", names.next("a", false));
+  EXPECT_EQ("datadisk.a-3.qcow2", names.next("a", false));
 }
 
 TEST(ImageNames, NumberAroundANameThatLooksNumbered) {
   ImageNames names;
-  names.next("root");
-  EXPECT_EQ("datadisk.a-2.qcow2", names.next("a-2"));
-  EXPECT_EQ("datadisk.a.qcow2", names.next("a"));
-  EXPECT_EQ("datadisk.a-3.qcow2", names.next("a"));
+  names.next("root", true);
+  EXPECT_EQ("datadisk.a-2.qcow2", names.next("a-2", false));
+  EXPECT_EQ("datadisk.a.qcow2", names.next("a", false));
+  EXPECT_EQ("datadisk.a-3.qcow2", names.next("a", false));
 }
 
 TEST(ImageNames, TakeNamesThatDifferInCaseForEqual) {
   ImageNames names;
-  names.next("root");
-  names.next("Disk");
-  EXPECT_EQ("datadisk.DISK-2.qcow2", names.next("DISK"));
+  names.next("root", true);
+  names.next("Disk", false);
+  EXPECT_EQ("datadisk.DISK-2.qcow2", names.next("DISK", false));
 }
 
 TEST(ImageNames, ReplaceWhatAFileNameCannotHave) {
   ImageNames names;
-  EXPECT_EQ("root.a_b_c_d_.qcow2", names.next("a/b:c\\d\n"));
-  EXPECT_EQ("datadisk.disk.qcow2", names.next(""));
-  EXPECT_EQ("datadisk.a, b'c\".qcow2", names.next("a, b'c\""));
+  EXPECT_EQ("root.a_b_c_d_.qcow2", names.next("a/b:c\\d\n", true));
+  EXPECT_EQ("datadisk.disk.qcow2", names.next("", false));
+  EXPECT_EQ("datadisk.a, b'c\".qcow2", names.next("a, b'c\"", false));
 }
 
 TEST(ImageNames, FitIntoAFileSystemHoweverLongTheIdIs) {
   ImageNames names;
-  names.next("root");
-  for (int i = 0; i < 3; ++i) EXPECT_LE(names.next(std::string(5000, 'x')).size(), 255u);
+  names.next("root", true);
+  for (int i = 0; i < 3; ++i) EXPECT_LE(names.next(std::string(5000, 'x'), false).size(), 255u);
 }
 
 TEST(DiskId, IsTheBaseNameOfAPath) {
