@@ -51,7 +51,8 @@ class Parser {
     const std::string& word = words_[next_++];
     result_.verb = find_verb(word);
     if (result_.verb != nullptr) return;
-    if (word.starts_with("-")) throw UsageError(printable(word) + ": write the verb first: " + verb_names() + " (or only --help or --version)");
+    if (word.starts_with("-"))
+      throw UsageError(printable(word) + ": write the verb first: " + verb_names() + " (or only --help or --version)");
     std::vector<std::string> names;
     for (const Verb& verb : verbs()) names.emplace_back(verb.name);
     const std::string near = nearest(word, names);
@@ -60,15 +61,19 @@ class Parser {
 
   static std::string verb_names() {
     std::string names;
-    for (const Verb& verb : verbs()) names += (names.empty() ? "" : &verb == &verbs().back() ? " or " : ", ") + std::string(verb.name);
+    for (const Verb& verb : verbs())
+      names += (names.empty() ? "" : &verb == &verbs().back() ? " or " : ", ") + std::string(verb.name);
     return names;
   }
 
   void take_word(const std::string& word) {
     if (only_operands_ || word.size() < 2 || word[0] != '-') return result_.operands.push_back(word);
-    if (word == "--") only_operands_ = true;
-    else if (word[1] == '-') take_long(word.substr(2));
-    else take_short(word.substr(1));
+    if (word == "--")
+      only_operands_ = true;
+    else if (word[1] == '-')
+      take_long(word.substr(2));
+    else
+      take_short(word.substr(1));
   }
 
   void take_long(const std::string& text) {
@@ -108,7 +113,8 @@ class Parser {
 
   void add(const Option& option, std::optional<std::string> value) {
     if (option.value == Value::required && !value) value = next_word(option);
-    if (option.value == Value::required && value->empty()) refuse(dashed(option) + ": the value is empty: write " + with_value(option));
+    if (option.value == Value::required && value->empty())
+      refuse(dashed(option) + ": the value is empty: write " + with_value(option));
     check_choice(option, value);
     std::vector<std::string>& values = result_.values[std::string(option.name)];
     if (!values.empty() && !option.repeatable && values.front() != value.value_or(""))
@@ -118,7 +124,8 @@ class Parser {
 
   // The next word, unless it is an option that we know: then the value was forgotten ("--to=--json" still says it).
   std::string next_word(const Option& option) {
-    const bool forgotten = next_ == words_.size() || words_[next_] == "--" || find([&](const Option& o) { return words_[next_] == dashed(o); });
+    const bool forgotten =
+        next_ == words_.size() || words_[next_] == "--" || find([&](const Option& o) { return words_[next_] == dashed(o); });
     if (forgotten) refuse(dashed(option) + " needs a value: write " + with_value(option));
     return words_[next_++];
   }
@@ -140,7 +147,8 @@ class Parser {
   [[noreturn]] void refuse_unknown(const std::string& word, const std::string& bundle = {}) const {
     for (const Option& option : table_) {
       if (dashed(option) != word && (option.letter == 0 || std::string("-") + option.letter != word)) continue;
-      refuse(word + " is not an option of " + std::string(result_.verb->name) + ": leave it out (it belongs to " + owners(option) + ")");
+      refuse(word + " is not an option of " + std::string(result_.verb->name) + ": leave it out (it belongs to " +
+             owners(option) + ")");
     }
     std::vector<std::string> names;
     for (const Option& option : table_)
@@ -186,7 +194,9 @@ std::vector<std::string> CommandLine::all(std::string_view option) const {
   return found == values.end() ? std::vector<std::string>{} : found->second;
 }
 
-CommandLine parse_command_line(std::span<const std::string> words, std::span<const Option> table) { return Parser(words, table).parse(); }
+CommandLine parse_command_line(std::span<const std::string> words, std::span<const Option> table) {
+  return Parser(words, table).parse();
+}
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;

@@ -34,8 +34,10 @@ void Console::line(std::string_view text) {
 
 void Console::raw_line(std::string_view text) {
   clear_status();
-  if (backlog_.size() + text.size() > kMostBacklog) ++dropped_;
-  else backlog_ += std::string(text) + "\n";
+  if (backlog_.size() + text.size() > kMostBacklog)
+    ++dropped_;
+  else
+    backlog_ += std::string(text) + "\n";
   pump();
 }
 

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the supervisor says on stderr: whole lines, and on a terminal one line that changes. It never waits for a caller that does not
-// read: a run that holds a guest must not hang on its own messages. What does not fit into the backlog is dropped and counted.
-// Thread-safety: one thread.
+// What the supervisor says on stderr: whole lines, and on a terminal one line that changes. It never waits for a caller that does
+// not read: a run that holds a guest must not hang on its own messages. What does not fit into the backlog is dropped and
+// counted. Thread-safety: one thread.
 #pragma once
 
 #include <string>

@@ -1,21 +1,22 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The small process that stands by while a run may hold a guest: in a session of its own, so that it survives when the whole process
-// group is killed, and gives the guest back when nobody else is left to do it. Before the process has threads.
+// The small process that stands by while a run may hold a guest: in a session of its own, so that it survives when the whole
+// process group is killed, and gives the guest back when nobody else is left to do it. Before the process has threads.
 #pragma once
 
 #include <sys/types.h>
 
 #include "engine/nasbackup.h"
 #include "tools/descriptor.h"
+#include "tools/log_file.h"
 
 namespace nasbackup::tools {
 
 class Guard {
  public:
-  /// Starts the process. `lifeline` is the run's.
-  explicit Guard(Lifeline& lifeline);
+  /// Starts the process. `lifeline` is the run's; the log is not the process's business.
+  Guard(Lifeline& lifeline, LogFile& log);
 
   /// The end that the worker keeps open: when it closes, the worker is gone.
   Descriptor take_worker_end() { return std::move(worker_end_); }

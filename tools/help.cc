@@ -68,14 +68,16 @@ std::string exit_rows() {
 std::string example_rows(std::string_view verb) {
   std::string text;
   for (const Example& example : examples())
-    if (verb.empty() || example.command.starts_with(fmt::format("nasbackup {} ", verb))) text += fmt::format("  {}\n      {}\n", example.command, example.says);
+    if (verb.empty() || example.command.starts_with(fmt::format("nasbackup {} ", verb)))
+      text += fmt::format("  {}\n      {}\n", example.command, example.says);
   return text;
 }
 
 }  // namespace
 
 std::string general_help() {
-  std::string text = fmt::format("nasbackup {}: back up KVM virtual machines to a NAS in one pass, as stock qcow2.\n\nUsage:\n", version());
+  std::string text =
+      fmt::format("nasbackup {}: back up KVM virtual machines to a NAS in one pass, as stock qcow2.\n\nUsage:\n", version());
   for (const Verb& verb : verbs()) {
     text += row(fmt::format("  nasbackup {} {}", verb.name, verb.operands), "");
     text += fmt::format("      {}\n", verb.summary);

@@ -56,7 +56,9 @@ LogFile::LogFile(const std::string& path, std::chrono::seconds timeout) {
 void LogFile::wait_for_open(int answer, const std::string& path, std::chrono::seconds timeout) {
   pollfd one{answer, POLLIN, 0};
   const auto end = std::chrono::steady_clock::now() + timeout;
-  const auto left = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count(); };
+  const auto left = [&] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+  };
   int ready = 0;
   while ((ready = ::poll(&one, 1, static_cast<int>(std::clamp<long>(left(), 0, 1'000'000)))) < 0 || (ready == 0 && left() > 0)) {
   }

@@ -17,8 +17,8 @@ namespace nasbackup::tools {
 
 class LogFile {
  public:
-  /// Opens the file to append to it; an empty path: no log. Throws nasbackup::Error: cannot be opened, or does not answer in time.
-  /// Before the process has threads.
+  /// Opens the file to append to it; an empty path: no log. Throws nasbackup::Error: cannot be opened, or does not answer in
+  /// time. Before the process has threads.
   LogFile(const std::string& path, std::chrono::seconds timeout);
   /// Gives what is left two seconds to reach the file.
   ~LogFile();
@@ -27,6 +27,8 @@ class LogFile {
 
   /// Adds a line with the time; dropped when the file does not keep up.
   void line(std::string_view text);
+  /// In another process that does not log: the file ends when the supervisor ends, whoever is left behind.
+  void forget() noexcept { pipe_.close(); }
 
  private:
   void wait_for_open(int answer, const std::string& path, std::chrono::seconds timeout);

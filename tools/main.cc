@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The command: reads the command line, runs the verb under the supervisor, shows the result. stdout carries the result, stderr the
-// messages.
+// The command: reads the command line, runs the verb under the supervisor, shows the result. stdout carries the result, stderr
+// the messages.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -19,8 +19,8 @@ namespace nasbackup::tools {
 
 namespace {
 
-// Descriptors 0 to 2 must be there before anything else is opened, and what the caller has open beside them must not stay open in a
-// worker that is left behind.
+// Descriptors 0 to 2 must be there before anything else is opened, and what the caller has open beside them must not stay open in
+// a worker that is left behind.
 void arrange_descriptors() {
   while (true) {
     const int fd = ::open("/dev/null", O_RDWR);

@@ -15,10 +15,14 @@ namespace {
 std::string roff(std::string_view text) {
   std::string safe;
   for (const char c : text) {
-    if (c == '\\') safe += "\\e";
-    else if (c == '-') safe += "\\-";
-    else if (c == '\'') safe += "\\(aq";
-    else safe += c;
+    if (c == '\\')
+      safe += "\\e";
+    else if (c == '-')
+      safe += "\\-";
+    else if (c == '\'')
+      safe += "\\(aq";
+    else
+      safe += c;
   }
   return safe.starts_with(".") ? "\\&" + safe : safe;
 }
@@ -77,8 +81,11 @@ std::string value_case(const Option& option) {
   std::string choices(option.choices);
   for (char& c : choices)
     if (c == '|') c = ' ';
-  if (!choices.empty()) return fmt::format("    {}) COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return ;;\n", pattern, choices);
-  const std::string_view kind = option.metavar == "DIR" ? "-d" : option.metavar == "FILE" || option.metavar == "NAME|SRC" ? "-f" : "";
+  if (!choices.empty())
+    return fmt::format("    {}) COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return ;;\n", pattern, choices);
+  const std::string_view kind = option.metavar == "DIR"                                    ? "-d"
+                                : option.metavar == "FILE" || option.metavar == "NAME|SRC" ? "-f"
+                                                                                           : "";
   if (kind.empty()) return fmt::format("    {}) return ;;\n", pattern);
   return fmt::format("    {}) COMPREPLY=($(compgen {} -- \"$current\")); return ;;\n", pattern, kind);
 }
@@ -86,21 +93,27 @@ std::string value_case(const Option& option) {
 }  // namespace
 
 std::string manual_page() {
-  std::string text = fmt::format(".TH NASBACKUP 1 \"\" \"nasbackup {}\" \"User Commands\"\n.SH NAME\n"
-                                 "nasbackup \\- back up KVM virtual machines to a NAS in one pass, as stock qcow2\n.SH SYNOPSIS\n", version());
+  std::string text = fmt::format(
+      ".TH NASBACKUP 1 \"\" \"nasbackup {}\" \"User Commands\"\n.SH NAME\n"
+      "nasbackup \\- back up KVM virtual machines to a NAS in one pass, as stock qcow2\n.SH SYNOPSIS\n",
+      version());
   for (const Verb& verb : verbs())
     for (const std::string_view synopsis : {verb.operands, verb.second_synopsis})
       if (!synopsis.empty()) text += fmt::format(".B nasbackup {}\n{}\n[\\fIOPTION\\fR ...]\n.br\n", verb.name, roff(synopsis));
   text += ".SH DESCRIPTION\nEach verb does one thing. The result goes to standard output, messages to standard error.\n";
-  for (const Verb& verb : verbs()) text += fmt::format(".SS nasbackup {} {}\n{}.\n{}", verb.name, roff(verb.operands), roff(verb.summary), entries(verb.bit, false));
+  for (const Verb& verb : verbs())
+    text +=
+        fmt::format(".SS nasbackup {} {}\n{}.\n{}", verb.name, roff(verb.operands), roff(verb.summary), entries(verb.bit, false));
   text += ".SS Options of every verb\n" + entries(kAllVerbs, true);
   text += ".TP\n\\fB\\-\\-version\\fR\nprint the version; in place of a verb.\n";
   text += kPlaces;
   text += ".SH EXIT STATUS\n";
-  for (const ExitStatus& status : exit_statuses()) text += fmt::format(".TP\n\\fB{}\\fR\n{}\n", status.number, roff(status.meaning));
+  for (const ExitStatus& status : exit_statuses())
+    text += fmt::format(".TP\n\\fB{}\\fR\n{}\n", status.number, roff(status.meaning));
   text += kSignals;
   text += ".SH EXAMPLES\n";
-  for (const Example& example : examples()) text += fmt::format(".TP\n\\fB{}\\fR\n{}\n", roff(example.command), roff(example.says));
+  for (const Example& example : examples())
+    text += fmt::format(".TP\n\\fB{}\\fR\n{}\n", roff(example.command), roff(example.says));
   return text + ".SH SEE ALSO\n.BR qemu\\-img (1),\n.BR virsh (1)\n";
 }
 
@@ -112,9 +125,10 @@ std::string bash_completion() {
   }
   for (const Option& option : options())
     if (option.value == Value::required) values += value_case(option);
-  std::string text = "# bash completion for nasbackup; made from the table of options\n_nasbackup() {\n"
-                     "  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words=\n  COMPREPLY=()\n"
-                     "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n";
+  std::string text =
+      "# bash completion for nasbackup; made from the table of options\n_nasbackup() {\n"
+      "  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words=\n  COMPREPLY=()\n"
+      "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n";
   text += fmt::format("    COMPREPLY=($(compgen -W \"{} --help --version\" -- \"$current\"))\n    return\n  fi\n", names);
   // readline takes '=' for the end of a word: "--progress=t" arrives as three.
   text += "  if [ \"$current\" = = ]; then current=; elif [ \"$previous\" = = ]; then previous=${COMP_WORDS[COMP_CWORD-2]}; fi\n";

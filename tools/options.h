@@ -21,13 +21,13 @@ inline constexpr Verbs kTransfers = kBackup | kConvert;
 inline constexpr Verbs kAllVerbs = kTransfers | kInfo | kList;
 
 struct Option {
-  std::string_view name;     ///< without the dashes
-  char letter = 0;           ///< 0: none
+  std::string_view name;  ///< without the dashes
+  char letter = 0;        ///< 0: none
   Value value = Value::none;
   std::string_view metavar;  ///< what the help calls the value; DIR and FILE are completed as such
   Verbs verbs = kAllVerbs;
-  std::string_view help;     ///< without the default
-  std::string_view preset;   ///< what holds when it is not given; empty: nothing to say
+  std::string_view help;    ///< without the default
+  std::string_view preset;  ///< what holds when it is not given; empty: nothing to say
   bool repeatable = false;
   std::string_view choices;  ///< "a|b|c"; empty: anything
 };
@@ -35,7 +35,7 @@ struct Option {
 struct Verb {
   Verbs bit = 0;
   std::string_view name;
-  std::string_view operands;         ///< as in the synopsis
+  std::string_view operands;  ///< as in the synopsis
   unsigned min_operands = 0;
   unsigned max_operands = 0;
   std::string_view summary;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <iterator>
 
@@ -19,7 +20,11 @@ bool is_continuation(unsigned char byte) noexcept { return (byte & 0xc0) == 0x80
 /// Length of the UTF-8 sequence at the start of `text`; 0 when it is none.
 std::size_t sequence_length(std::string_view text) noexcept {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const std::size_t length = byte(0) < 0x80 ? 1 : byte(0) >= 0xc2 && byte(0) < 0xe0 ? 2 : byte(0) >= 0xe0 && byte(0) < 0xf0 ? 3 : byte(0) >= 0xf0 && byte(0) < 0xf5 ? 4 : 0;
+  const std::size_t length = byte(0) < 0x80                      ? 1
+                             : byte(0) >= 0xc2 && byte(0) < 0xe0 ? 2
+                             : byte(0) >= 0xe0 && byte(0) < 0xf0 ? 3
+                             : byte(0) >= 0xf0 && byte(0) < 0xf5 ? 4
+                                                                 : 0;
   if (length == 0 || length > text.size()) return 0;
   for (std::size_t i = 1; i < length; ++i)
     if (!is_continuation(byte(i))) return 0;
@@ -34,7 +39,8 @@ bool is_dangerous(std::string_view sequence) noexcept {
   if (sequence.size() == 1) return first < 0x20 || first == 0x7f;
   if (sequence.size() == 2) return first == 0xc2 && static_cast<unsigned char>(sequence[1]) < 0xa0;
   // Line and paragraph separators, and the controls of writing direction.
-  const std::string_view marks[] = {"\u2028", "\u2029", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067", "\u2068", "\u2069"};
+  const std::string_view marks[] = {"\u2028", "\u2029", "\u202a", "\u202b", "\u202c", "\u202d",
+                                    "\u202e", "\u2066", "\u2067", "\u2068", "\u2069"};
   for (const std::string_view mark : marks)
     if (sequence == mark) return true;
   return false;
@@ -48,7 +54,8 @@ std::string printable(std::string_view text, std::string_view allowed) {
     const std::size_t length = std::max<std::size_t>(1, sequence_length(text));
     const std::string_view sequence = text.substr(0, length);
     const bool may_stay = sequence_length(text) != 0 && !is_dangerous(sequence);
-    if (may_stay || allowed.find(sequence[0]) != std::string_view::npos) safe += sequence;
+    if (may_stay || allowed.find(sequence[0]) != std::string_view::npos)
+      safe += sequence;
     else
       for (const char byte : sequence) safe += fmt::format("\\x{:02x}", static_cast<std::uint8_t>(byte));
     text.remove_prefix(length);
@@ -72,7 +79,7 @@ std::string human_size(double bytes) {
 
 std::string human_time(double seconds) {
   if (seconds < 59.5) return fmt::format("{:.{}f} s", seconds, seconds < 9.995 ? 2 : 0);
-  const auto whole = static_cast<std::uint64_t>(seconds + 0.5);
+  const auto whole = static_cast<std::uint64_t>(std::lround(seconds));
   if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
   return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
 }

@@ -10,8 +10,8 @@
 
 namespace nasbackup::tools {
 
-/// Control characters, DEL, C1 controls and what is no UTF-8 become \xHH; everything else stays, so that names remain readable, and
-/// so do the characters in `allowed`.
+/// Control characters, DEL, C1 controls and what is no UTF-8 become \xHH; everything else stays, so that names remain readable,
+/// and so do the characters in `allowed`.
 std::string printable(std::string_view text, std::string_view allowed = {});
 
 /// How many columns a printable text takes, counting each character once.

@@ -50,21 +50,25 @@ double ProgressMeter::left() const {
 
 std::string ProgressMeter::numbers() const {
   const Progress last = samples_.empty() ? Progress{} : samples_.back().progress;
-  return fmt::format("{} of {}, {}", human_size(static_cast<double>(last.done_bytes)), human_size(static_cast<double>(last.total_bytes)), rates());
+  return fmt::format("{} of {}, {}", human_size(static_cast<double>(last.done_bytes)),
+                     human_size(static_cast<double>(last.total_bytes)), rates());
 }
 
 std::string ProgressMeter::rates() const {
-  std::string text = fmt::format("read {}/s, written {}/s", human_size(rate(&Progress::read_bytes)), human_size(rate(&Progress::stored_bytes)));
+  std::string text =
+      fmt::format("read {}/s, written {}/s", human_size(rate(&Progress::read_bytes)), human_size(rate(&Progress::stored_bytes)));
   if (const double seconds = left(); seconds >= 1) text += fmt::format(", {} left", human_time(seconds));
   return text;
 }
 
 std::string ProgressMeter::line() const {
-  return fmt::format("{}: {:.0f} %, {}", samples_.empty() ? "starting" : samples_.back().progress.phase, 100 * fraction(), numbers());
+  return fmt::format("{}: {:.0f} %, {}", samples_.empty() ? "starting" : samples_.back().progress.phase, 100 * fraction(),
+                     numbers());
 }
 
 std::string ProgressMeter::bar(std::size_t width, bool colour) const {
-  const std::string before = fmt::format("{:<10} {:3.0f} % ", samples_.empty() ? "starting" : samples_.back().progress.phase, 100 * fraction());
+  const std::string before =
+      fmt::format("{:<10} {:3.0f} % ", samples_.empty() ? "starting" : samples_.back().progress.phase, 100 * fraction());
   std::string after = " " + numbers();
   if (before.size() + after.size() + kWidestBar + 2 > width) after = " " + rates();
   const std::size_t room = width > before.size() + after.size() + 2 ? width - before.size() - after.size() - 2 : 0;

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Progress as people and programs read it: a line with a bar, a plain line, a JSON object. Rates are those of the last seconds. Time
-// is a parameter. One object, one thread.
+// Progress as people and programs read it: a line with a bar, a plain line, a JSON object. Rates are those of the last seconds.
+// Time is a parameter. One object, one thread.
 #pragma once
 
 #include <deque>

@@ -93,7 +93,8 @@ unsigned parse_count(const std::string& what, const std::string& text, unsigned 
 std::chrono::seconds parse_seconds(const std::string& what, const std::string& text) {
   constexpr std::uint64_t kLongest = 10ull * 366 * 86400;  // ten years: times in nanoseconds still fit
   const std::optional<Number> number = split(text);
-  if (!number || !number->unit.empty() || number->value == 0 || number->value > kLongest) refuse(what, text, "whole seconds, such as 60");
+  if (!number || !number->unit.empty() || number->value == 0 || number->value > kLongest)
+    refuse(what, text, "whole seconds, such as 60");
   return std::chrono::seconds(number->value);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sizes, rates, counts and times as people write them. Pure functions; all throw UsageError, which says what to write instead, for
-// junk and for what does not fit.
+// Sizes, rates, counts and times as people write them. Pure functions; all throw UsageError, which says what to write instead,
+// for junk and for what does not fit.
 #pragma once
 
 #include <chrono>

@@ -27,9 +27,12 @@ class Reader {
     request.verb = line_.verb->bit;
     request.verb_name = line_.verb->name;
     read_common(request);
-    if (request.verb == kBackup) read_backup(request.backup, request.io_timeout);
-    else if (request.verb == kConvert) read_convert(request.convert, request.io_timeout);
-    else request.path = line_.operands.front();
+    if (request.verb == kBackup)
+      read_backup(request.backup, request.io_timeout);
+    else if (request.verb == kConvert)
+      read_convert(request.convert, request.io_timeout);
+    else
+      request.path = line_.operands.front();
     return request;
   }
 
@@ -67,8 +70,10 @@ class Reader {
     options.to = text("to");
     options.source_format = text("source-format");
     if (line_.has("min-free")) options.min_free = parse_size(named("min-free"), text("min-free"));
-    if (line_.operands.empty()) read_images(options);
-    else read_domain(options);
+    if (line_.operands.empty())
+      read_images(options);
+    else
+      read_domain(options);
     if (options.to.empty()) refuse("where to? write --to DIR");
   }
 
@@ -78,7 +83,8 @@ class Reader {
     if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
     if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
     for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "allow-plaintext", "exec-in-job", "connect"})
-      if (line_.has(option)) refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
+      if (line_.has(option))
+        refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
   }
 
   void read_domain(BackupOptions& options) {
@@ -97,7 +103,8 @@ class Reader {
   void check_domain(const BackupOptions& options) {
     if (line_.has("name")) refuse("--name is for images without a VM: leave it out, the set is called " + printable(options.vm));
     if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's disks come over NBD");
-    if (line_.has("quiesce-timeout") && !options.quiesce) refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
+    if (line_.has("quiesce-timeout") && !options.quiesce)
+      refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
     for (const std::string& disk : options.disks)
       if (std::count(options.exclude.begin(), options.exclude.end(), disk) != 0)
         refuse("--disk " + printable(disk) + " and --exclude " + printable(disk) + " contradict each other: write one of them");
@@ -111,7 +118,8 @@ class Reader {
     if (line_.has("target-format")) options.target_format = text("target-format");
     options.shared_source = line_.has("force-share");
     options.force = line_.has("force");
-    if (options.target_format == "raw" && line_.has("cluster-size")) refuse("--cluster-size means nothing with -O raw: leave it out");
+    if (options.target_format == "raw" && line_.has("cluster-size"))
+      refuse("--cluster-size means nothing with -O raw: leave it out");
   }
 
   /// The option's value; empty when it was not given.

@@ -16,15 +16,15 @@ namespace nasbackup::tools {
 enum class ProgressStyle { automatic, terminal, json, none };
 
 struct Request {
-  Verbs verb = 0;           ///< one bit
+  Verbs verb = 0;  ///< one bit
   std::string verb_name;
-  BackupOptions backup;     ///< of backup
-  ConvertOptions convert;   ///< of convert
-  std::string path;         ///< of info and list
+  BackupOptions backup;    ///< of backup
+  ConvertOptions convert;  ///< of convert
+  std::string path;        ///< of info and list
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;
-  std::string log_file;     ///< empty: none
+  std::string log_file;  ///< empty: none
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 

@@ -12,17 +12,28 @@ namespace {
 
 const char* name_of(Outcome outcome) noexcept {
   switch (outcome) {
-    case Outcome::done: return "done";
-    case Outcome::failed: return "failed";
-    case Outcome::done_with_warnings: return "done_with_warnings";
-    case Outcome::not_found: return "not_found";
-    case Outcome::locked: return "locked";
-    case Outcome::wrong_key: return "wrong_key";
-    case Outcome::damaged: return "damaged";
-    case Outcome::target_full: return "target_full";
-    case Outcome::source_problem: return "source_problem";
-    case Outcome::timed_out: return "timed_out";
-    case Outcome::usage: return "usage";
+    case Outcome::done:
+      return "done";
+    case Outcome::failed:
+      return "failed";
+    case Outcome::done_with_warnings:
+      return "done_with_warnings";
+    case Outcome::not_found:
+      return "not_found";
+    case Outcome::locked:
+      return "locked";
+    case Outcome::wrong_key:
+      return "wrong_key";
+    case Outcome::damaged:
+      return "damaged";
+    case Outcome::target_full:
+      return "target_full";
+    case Outcome::source_problem:
+      return "source_problem";
+    case Outcome::timed_out:
+      return "timed_out";
+    case Outcome::usage:
+      return "usage";
   }
   return "failed";
 }
@@ -86,7 +97,12 @@ Json json_of(const ImageInfo& image) {
 }
 
 Json json_of(const SetInfo& set) {
-  Json result{{"path", set.path}, {"vm", set.vm}, {"time", text_or_null(set.time)}, {"kind", set.kind}, {"virtual_size", set.virtual_size}, {"stored_bytes", set.stored_bytes}};
+  Json result{{"path", set.path},
+              {"vm", set.vm},
+              {"time", text_or_null(set.time)},
+              {"kind", set.kind},
+              {"virtual_size", set.virtual_size},
+              {"stored_bytes", set.stored_bytes}};
   result["images"] = Json::array();
   for (const ImageInfo& image : set.images) result["images"].push_back(json_of(image));
   if (!set.note.empty()) result["note"] = set.note;
@@ -107,8 +123,10 @@ Json convert_result(const Request& request, const JobControl& control) {
 
 Json info_result(const std::string& path, Lifeline* lifeline) {
   Json result = with_outcome(Outcome::done);
-  if (is_set(path, lifeline)) result.update(json_of(set_info(path, lifeline)));
-  else result.update(json_of(image_info(path, lifeline)));
+  if (is_set(path, lifeline))
+    result.update(json_of(set_info(path, lifeline)));
+  else
+    result.update(json_of(image_info(path, lifeline)));
   return result;
 }
 
@@ -138,7 +156,9 @@ Json error_result(Outcome outcome, const std::string& message) {
   return result;
 }
 
-Json signal_result(int number, const std::string& message) { return {{"outcome", "stopped"}, {"exit_status", 128 + number}, {"error", message}}; }
+Json signal_result(int number, const std::string& message) {
+  return {{"outcome", "stopped"}, {"exit_status", 128 + number}, {"error", message}};
+}
 
 int exit_status(const Json& result) { return result.at("exit_status").get<int>(); }
 

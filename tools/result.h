@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a run came to: one JSON object, made where the work was done, sent to the supervisor, and shown there as it is or as text for
-// people. Pure but for perform().
+// What a run came to: one JSON object, made where the work was done, sent to the supervisor, and shown there as it is or as text
+// for people. Pure but for perform().
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

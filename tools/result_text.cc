@@ -44,13 +44,14 @@ std::string job_text(const Json& result, const std::string& headline) {
   std::string text = headline + "\n";
   text += fmt::format("{} of data in {}, {} stored, {} are zero\n", size(result, "data_bytes"), size(result, "virtual_size"),
                       size(result, "stored_bytes"), size(result, "zero_bytes"));
-  text += fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
+  text +=
+      fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   const double frozen = result.value("frozen_seconds", 0.0);
   if (frozen > 0) text += fmt::format("; the guest was frozen for {}", human_time(frozen));
   std::vector<Row> rows{{"disk", "size", "data", "zero", "stored", "time", "image"}};
   for (const Json& disk : result.at("disks"))
-    rows.push_back({word(disk, "name"), size(disk, "virtual_size"), size(disk, "data_bytes"), size(disk, "zero_bytes"), size(disk, "stored_bytes"),
-                    human_time(disk.at("seconds").get<double>()), base_name(word(disk, "image"))});
+    rows.push_back({word(disk, "name"), size(disk, "virtual_size"), size(disk, "data_bytes"), size(disk, "zero_bytes"),
+                    size(disk, "stored_bytes"), human_time(disk.at("seconds").get<double>()), base_name(word(disk, "image"))});
   return text + "\n\n" + table(rows);
 }
 
@@ -63,22 +64,25 @@ std::string backup_text(const Request& request, const Json& result) {
 std::string convert_text(const Request& request, const Json& result) {
   const std::string source = word(result.at("disks").at(0), "source");
   const bool kept = request.convert.target != "null:";
-  return job_text(result, kept ? fmt::format("{}: written from {}", printable(request.convert.target), source) : source + ": read, nothing kept");
+  return job_text(result, kept ? fmt::format("{}: written from {}", printable(request.convert.target), source)
+                               : source + ": read, nothing kept");
 }
 
 std::string image_text(const Json& image) {
-  std::vector<Row> rows{{"image:", word(image, "path")},
-                        {"format:", word(image, "format")},
-                        {"virtual size:", fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>())},
-                        {"file size:", size(image, "file_size")},
-                        {"on disk:", size(image, "disk_size")},
-                        {"encryption:", word(image, "encryption")}};
+  std::vector<Row> rows{
+      {"image:", word(image, "path")},
+      {"format:", word(image, "format")},
+      {"virtual size:", fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>())},
+      {"file size:", size(image, "file_size")},
+      {"on disk:", size(image, "disk_size")},
+      {"encryption:", word(image, "encryption")}};
   if (image.contains("cluster_size")) {
     rows.push_back({"cluster size:", size(image, "cluster_size")});
     rows.push_back({"compression:", word(image, "compression")});
     rows.push_back({"snapshots:", std::to_string(image.at("snapshots").get<unsigned>())});
   }
-  if (!word(image, "backing_file").empty()) rows.push_back({"backing file:", fmt::format("{} ({})", word(image, "backing_file"), word(image, "backing_format"))});
+  if (!word(image, "backing_file").empty())
+    rows.push_back({"backing file:", fmt::format("{} ({})", word(image, "backing_file"), word(image, "backing_format"))});
   return table(rows);
 }
 
@@ -100,8 +104,8 @@ std::string list_text(const Request& request, const Json& result) {
   if (sets.empty()) return printable(request.path) + ": no sets\n";
   std::vector<Row> rows{{"VM", "time", "kind", "disks", "size", "stored", "set", ""}};
   for (const Json& set : sets)
-    rows.push_back({word(set, "vm"), word(set, "time"), word(set, "kind"), std::to_string(set.at("images").size()), size(set, "virtual_size"),
-                    size(set, "stored_bytes"), word(set, "path"), word(set, "note")});
+    rows.push_back({word(set, "vm"), word(set, "time"), word(set, "kind"), std::to_string(set.at("images").size()),
+                    size(set, "virtual_size"), size(set, "stored_bytes"), word(set, "path"), word(set, "note")});
   return table(rows);
 }
 
@@ -110,10 +114,14 @@ std::string list_text(const Request& request, const Json& result) {
 std::string text_of(const Request& request, const Json& result) {
   if (result.contains("error")) return {};
   switch (request.verb) {
-    case kBackup: return backup_text(request, result);
-    case kConvert: return convert_text(request, result);
-    case kInfo: return result.contains("images") ? set_text(result) : image_text(result);
-    default: return list_text(request, result);
+    case kBackup:
+      return backup_text(request, result);
+    case kConvert:
+      return convert_text(request, result);
+    case kInfo:
+      return result.contains("images") ? set_text(result) : image_text(result);
+    default:
+      return list_text(request, result);
   }
 }
 
@@ -122,7 +130,8 @@ std::vector<std::string> stage_lines(const Json& result) {
   if (!result.contains("disks")) return lines;
   for (const Json& disk : result.at("disks")) {
     std::string line = word(disk, "name") + ": busy";
-    for (const auto& [stage, seconds] : disk.at("stages").items()) line += fmt::format(" {} {}", stage, human_time(seconds.get<double>()));
+    for (const auto& [stage, seconds] : disk.at("stages").items())
+      line += fmt::format(" {} {}", stage, human_time(seconds.get<double>()));
     lines.push_back(line);
   }
   return lines;

@@ -31,13 +31,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::seconds;
 
-constexpr int kTick = 100;                       // ms between two looks at the lifeline
+constexpr int kTick = 100;  // ms between two looks at the lifeline
 constexpr auto kBarPeriod = std::chrono::milliseconds(200);
 constexpr auto kJsonPeriod = seconds(1);
-constexpr seconds kStopPatience{30};             // for a worker that was asked to stop
-constexpr seconds kStallPatience{10};            // of its target, then
-constexpr seconds kExitPatience{5};              // for the end of a worker that has given its result
-constexpr seconds kReleaseWhenGivenUp{1};        // the caller gets its exit status within the time-out + 2 s; the guard goes on
+constexpr seconds kSecondThought{1};       // before another signal counts
+constexpr seconds kStopPatience{30};       // for a worker that was asked to stop
+constexpr seconds kStallPatience{10};      // of its target, then
+constexpr seconds kExitPatience{5};        // for the end of a worker that has given its result
+constexpr seconds kReleaseWhenGivenUp{1};  // the caller gets its exit status within the time-out + 2 s; the guard goes on
 constexpr seconds kReleaseAtEnd{10};
 constexpr std::size_t kLongestLine = 1 << 16;
 
@@ -81,7 +82,10 @@ std::string signal_text(int number) {
 class Supervisor {
  public:
   Supervisor(const Request& request, Console& console, LogFile& log)
-      : request_(request), console_(console), log_(log), style_(request.verb & kTransfers ? effective_style(request.progress) : ProgressStyle::none) {}
+      : request_(request),
+        console_(console),
+        log_(log),
+        style_(request.verb & kTransfers ? effective_style(request.progress) : ProgressStyle::none) {}
 
   Json run() {
     start();
@@ -108,7 +112,7 @@ class Supervisor {
     if (!signals_) throw Error(Outcome::failed, std::string("signalfd: ") + ::strerror(errno));
     lifeline_ = std::make_shared<Lifeline>();
     log_.line(fmt::format("nasbackup {}: {}, run {}", version(), request_.verb_name, lifeline_->run_id()));
-    if (request_.touches_guest()) guard_.emplace(*lifeline_);
+    if (request_.touches_guest()) guard_.emplace(*lifeline_, log_);
     start_worker();
   }
 
@@ -121,8 +125,10 @@ class Supervisor {
       messages.read_end.close();
       result.read_end.close();
       signals_.close();
+      log_.forget();
       if (guard_) guard_->forget();
-      run_worker(request_, lifeline_, {std::move(control.read_end), std::move(messages.write_end), std::move(result.write_end), std::move(alive)});
+      run_worker(request_, lifeline_,
+                 {std::move(control.read_end), std::move(messages.write_end), std::move(result.write_end), std::move(alive)});
     }
     control_ = std::move(control.write_end);
     messages_ = std::move(messages.read_end);
@@ -149,15 +155,18 @@ class Supervisor {
     signalfd_siginfo info;
     while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
       const int number = static_cast<int>(info.ssi_signo);
-      if (number == SIGUSR1) say("nasbackup: " + sampled().line());
-      else if (number != SIGCHLD) stop_by_signal(number);
+      if (number == SIGUSR1)
+        say("nasbackup: " + sampled().line());
+      else if (number != SIGCHLD)
+        stop_by_signal(number);
     }
     int status = 0;
     if (!worker_status_ && ::waitpid(worker_, &status, WNOHANG) == worker_) worker_status_ = status;
   }
 
-  // The second signal means: now.
+  // A second one, by somebody who has waited (timeout(1) sends two at once), means: now.
   void stop_by_signal(int number) {
+    if (signal_ != 0 && Clock::now() - *asked_at_ < kSecondThought) return;
     if (signal_ != 0) return give_up(signal_result(number, "ended by " + signal_text(number) + " before the clean end"));
     signal_ = number;
     log_.line("nasbackup: " + signal_text(number) + ": the run is asked to stop");
@@ -165,7 +174,7 @@ class Supervisor {
   }
 
   void ask_to_stop() {
-    if (!asked_at_) asked_at_ = Clock::now();
+    asked_at_ = Clock::now();
     write_all(control_.get(), "s");
   }
 
@@ -209,7 +218,9 @@ class Supervisor {
     const auto now = Clock::now();
     const auto patience = asked_at_ ? std::min(request_.io_timeout, kStallPatience) : request_.io_timeout;
     const std::chrono::nanoseconds stalled = lifeline_->target_stalled_for();
-    if (stalled > patience) return give_up(reason_to_stop(fmt::format("{}: no answer for {}, given up (--io-timeout)", target_of(request_), human_time(std::chrono::duration<double>(stalled).count()))));
+    if (stalled > patience)
+      return give_up(reason_to_stop(fmt::format("{}: no answer for {}, given up (--io-timeout)", target_of(request_),
+                                                human_time(std::chrono::duration<double>(stalled).count()))));
     if (!asked_at_ && request_.deadline && now - began_ > *request_.deadline) {
       past_deadline_ = true;
       ask_to_stop();
@@ -220,7 +231,9 @@ class Supervisor {
   /// Why the run ends early: what it was asked for, else `otherwise`, which is a time-out.
   Json reason_to_stop(const std::string& otherwise) const {
     if (signal_ != 0) return signal_result(signal_, "stopped by " + signal_text(signal_));
-    if (past_deadline_) return error_result(Outcome::timed_out, fmt::format("{}: not done within --deadline {}", request_.verb_name, request_.deadline->count()));
+    if (past_deadline_)
+      return error_result(Outcome::timed_out,
+                          fmt::format("{}: not done within --deadline {}", request_.verb_name, request_.deadline->count()));
     return error_result(Outcome::timed_out, otherwise);
   }
 
@@ -231,8 +244,10 @@ class Supervisor {
     held_ = lifeline_->release_guest(kReleaseWhenGivenUp);
     for (int i = 0; i < 20 && !worker_status_; ++i) {
       int status = 0;
-      if (::waitpid(worker_, &status, WNOHANG) == worker_) worker_status_ = status;
-      else ::usleep(10'000);
+      if (::waitpid(worker_, &status, WNOHANG) == worker_)
+        worker_status_ = status;
+      else
+        ::usleep(10'000);
     }
     if (!worker_status_) lifeline_->abandon();
   }
@@ -243,7 +258,7 @@ class Supervisor {
       ::kill(worker_, SIGKILL);
       lifeline_->abandon();
     }
-    const Json answer = Json::parse(answer_, nullptr, false);
+    Json answer = Json::parse(answer_, nullptr, false);
     const bool whole = answer.is_object() && answer.contains("exit_status") && answer.contains("outcome");
     // What was asked to stop and was done all the same, is done.
     if (whole && (!asked_at_ || !answer.contains("error"))) return answer;
@@ -272,9 +287,12 @@ class Supervisor {
 
   void tell_what_is_held(Json& result) const {
     const std::string line = held_ + "; a process stays behind and goes on trying";
-    if (result.contains("error")) result["error"] = result["error"].get<std::string>() + "; " + line;
-    else result["warnings"].push_back(line);
-    if (exit_status(result) == 0) result["outcome"] = "done_with_warnings", result["exit_status"] = static_cast<int>(Outcome::done_with_warnings);
+    if (result.contains("error"))
+      result["error"] = result["error"].get<std::string>() + "; " + line;
+    else
+      result["warnings"].push_back(line);
+    if (exit_status(result) == 0)
+      result["outcome"] = "done_with_warnings", result["exit_status"] = static_cast<int>(Outcome::done_with_warnings);
   }
 
   const Request& request_;
@@ -297,7 +315,7 @@ class Supervisor {
   bool past_deadline_ = false;
   std::optional<Clock::time_point> asked_at_;
   std::optional<Json> given_up_;
-  std::string held_;             // what could not be released
+  std::string held_;  // what could not be released
 
   ProgressMeter meter_;
   std::string phase_;

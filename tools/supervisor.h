@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The process that the caller waits for. It touches no target path: it starts the worker, watches over it, shows how far it is, gives the
-// guest back when the worker cannot, and leaves a worker behind that hangs in the kernel (ARCHITECTURE.md, "A hung NAS holding the
-// guest, or the caller"). One run for each process.
+// The process that the caller waits for. It touches no target path: it starts the worker, watches over it, shows how far it is,
+// gives the guest back when the worker cannot, and leaves a worker behind that hangs in the kernel (ARCHITECTURE.md, "A hung NAS
+// holding the guest, or the caller"). One run for each process.
 #pragma once
 
 #include "tools/console.h"

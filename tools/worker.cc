@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <stop_token>
 #include <thread>
@@ -22,7 +23,7 @@ namespace nasbackup::tools {
 namespace {
 
 /// Waits for the supervisor's word, for its end, or for a SIGTERM sent to this very process, and then asks the job to stop.
-void wait_for_stop(int control, std::stop_source stop) {
+void wait_for_stop(int control, std::stop_source& stop) {
   sigset_t set;
   ::sigemptyset(&set);
   ::sigaddset(&set, SIGTERM);
@@ -46,7 +47,7 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   replace_stdio(pipes.messages.get());
   pipes.messages.close();
   std::stop_source stop;
-  std::thread(wait_for_stop, pipes.control.get(), stop).detach();
+  std::thread(wait_for_stop, pipes.control.get(), std::ref(stop)).detach();
   const JobControl control{stop.get_token(), std::move(lifeline), write_message};
   const std::string answer = perform(request, control).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   write_all(pipes.result.get(), answer + "\n");

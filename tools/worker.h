@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The process that does the work and touches the target. Its stdio are our own pipes or nothing; it may be left behind when the kernel
-// does not let it go.
+// The process that does the work and touches the target. Its stdio are our own pipes or nothing; it may be left behind when the
+// kernel does not let it go.
 #pragma once
 
 #include <memory>

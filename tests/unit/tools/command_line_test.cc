@@ -72,7 +72,8 @@ TEST(ASize, IsAPowerOf1024) {
 }
 
 TEST(ASize, ThatIsJunkOrDoesNotFitIsRefused) {
-  for (const char* text : {"", "G", "-1", "+1", "1.5G", "1GB", "1KB", "1Gi", "0x10", "1G ", " 1", "8E", "18446744073709551616", "1Mbit", "M50"})
+  for (const char* text :
+       {"", "G", "-1", "+1", "1.5G", "1GB", "1KB", "1Gi", "0x10", "1G ", " 1", "8E", "18446744073709551616", "1Mbit", "M50"})
     EXPECT_THROW(parse_size("o", text), UsageError) << text;
 }
 
@@ -88,14 +89,17 @@ TEST(ARate, IsInMiBUnlessItSaysOtherwise) {
 }
 
 TEST(ARate, ThatIsJunkOrDoesNotFitIsRefused) {
-  for (const char* text : {"", "/s", "fast", "50MB", "400Mbits", "9999999999999", "-1", "8E"}) EXPECT_THROW(parse_rate("o", text), UsageError) << text;
+  for (const char* text : {"", "/s", "fast", "50MB", "400Mbits", "9999999999999", "-1", "8E"})
+    EXPECT_THROW(parse_rate("o", text), UsageError) << text;
 }
 
 TEST(ANumber, IsWholeAndInItsRange) {
   EXPECT_EQ(parse_count("o", "64", 64), 64u);
   EXPECT_EQ(parse_seconds("o", "60").count(), 60);
-  for (const char* text : {"0", "65", "4294967297", "1k", "", "a", "1.0"}) EXPECT_THROW(parse_count("o", text, 64), UsageError) << text;
-  for (const char* text : {"0", "1h", "9999999999", "18446744073709551615"}) EXPECT_THROW(parse_seconds("o", text), UsageError) << text;
+  for (const char* text : {"0", "65", "4294967297", "1k", "", "a", "1.0"})
+    EXPECT_THROW(parse_count("o", text, 64), UsageError) << text;
+  for (const char* text : {"0", "1h", "9999999999", "18446744073709551615"})
+    EXPECT_THROW(parse_seconds("o", text), UsageError) << text;
 }
 
 TEST(PrintableText, KeepsNamesReadableAndTerminalsSafe) {
@@ -104,7 +108,7 @@ TEST(PrintableText, KeepsNamesReadableAndTerminalsSafe) {
   EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");           // a control of one byte, in UTF-8
   EXPECT_EQ(printable("\xe2\x80\xae"), "\\xe2\\x80\\xae");  // right to left from here
   EXPECT_EQ(printable("\xff\xc0\xaf\xed\xa0\x80"), "\\xff\\xc0\\xaf\\xed\\xa0\\x80");
-  EXPECT_EQ(printable("\xe6\x97"), "\\xe6\\x97");           // cut off in the middle
+  EXPECT_EQ(printable("\xe6\x97"), "\\xe6\\x97");  // cut off in the middle
   EXPECT_EQ(printable("a\tb\n", "\t"), "a\tb\\x0a");
   EXPECT_EQ(printable(printable("\x01")), "\\x01");
 }

@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1u << 20;
 
-Progress at(std::uint64_t done, std::uint64_t read, std::uint64_t stored) { return {"copying", 100 * kMiB, done * kMiB, read * kMiB, stored * kMiB}; }
+Progress at(std::uint64_t done, std::uint64_t read, std::uint64_t stored) {
+  return {"copying", 100 * kMiB, done * kMiB, read * kMiB, stored * kMiB};
+}
 
 TEST(ProgressMeter, ShowsRatesOfWhatWasReadAndWrittenAndTheTimeLeft) {
   ProgressMeter meter;
@@ -51,7 +53,8 @@ TEST(TheBar, FitsIntoEveryTerminal) {
   meter.sample(at(50, 50, 50), 1);
   for (std::size_t width = 1; width <= 200; ++width) EXPECT_LE(meter.bar(width, false).size(), width);
   EXPECT_EQ(meter.bar(79, false), "copying     50 % [=====      ] read 50.0 MiB/s, written 50.0 MiB/s, 1.00 s left");
-  EXPECT_EQ(meter.bar(79, true), "copying     50 % [\x1b[32m=====      \x1b[0m] read 50.0 MiB/s, written 50.0 MiB/s, 1.00 s left");
+  EXPECT_EQ(meter.bar(79, true),
+            "copying     50 % [\x1b[32m=====      \x1b[0m] read 50.0 MiB/s, written 50.0 MiB/s, 1.00 s left");
   EXPECT_NE(meter.bar(200, false).find("50.0 MiB of 100 MiB"), std::string::npos);
 }
 
