@@ -15,7 +15,8 @@ void check_options(const BackupOptions& options) {
   const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
   if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
   if (options.to.empty()) refuse("backup: write --to DIR");
-  if (!options.source_format.empty() && options.source_format != "raw") refuse("-f " + options.source_format + ": write -f raw, the one format that is read");
+  if (!options.source_format.empty() && options.source_format != "raw")
+    refuse("-f " + options.source_format + ": write -f raw, the one format that is read");
 }
 
 JobReport backup_images(BackupRun& run) {

@@ -56,7 +56,8 @@ void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line)
 
 void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
   disk.file = names_.next(disk.id, disk.order == 0);
-  transfers_.push_back({disk.name, disk.source, std::move(source), {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2"}});
+  transfers_.push_back(
+      {disk.name, disk.source, std::move(source), {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2"}});
   disks_.push_back(std::move(disk));
 }
 
@@ -86,7 +87,8 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
   if (partial_) report_.set = partial_->publish(std::move(manifest));
-  for (std::size_t i = 0; i < disks_.size(); ++i) report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
+  for (std::size_t i = 0; i < disks_.size(); ++i)
+    report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
   report_.frozen_seconds = frozen_seconds;
   report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
   return std::move(report_);

@@ -45,7 +45,9 @@ JobReport convert_one(const ConvertOptions& options, const JobControl& control) 
     file.emplace(options.target, options.force, state, alive);
   }
   Transfer transfer(options, state, control.stop);
-  const TransferDisk disk{"disk0", nbd_uri_for_people(options.source), {options.source, options.source_format, options.shared_source},
+  const TransferDisk disk{"disk0",
+                          nbd_uri_for_people(options.source),
+                          {options.source, options.source_format, options.shared_source},
                           {file ? file->hidden_path() : options.target, options.target_format}};
   JobReport report;
   report.disks = transfer.run({disk});

@@ -25,7 +25,9 @@ void refuse_plaintext_of_encrypted(const std::vector<vm::DomainDisk>& disks, boo
   if (allowed) return;
   for (const vm::DomainDisk& disk : disks)
     if (disk.encrypted)
-      throw Fault(FaultKind::source, disk.target + ": is encrypted, and the backup would not be; write --allow-plaintext, or --exclude " + disk.target);
+      throw Fault(
+          FaultKind::source,
+          disk.target + ": is encrypted, and the backup would not be; write --allow-plaintext, or --exclude " + disk.target);
 }
 
 vm::Domain find_active_domain(const BackupOptions& options) {
@@ -109,7 +111,8 @@ void keep_tpm_state(BackupRun& run, const std::string& directory) {
     keep_file(run, at->path(), "tpm." + at->path().filename().string());
     any = true;
   }
-  if (error || !any) run.warn(directory + ": the TPM's state is not in the backup: " + (error ? error.message() : "no files there"));
+  if (error || !any)
+    run.warn(directory + ": the TPM's state is not in the backup: " + (error ? error.message() : "no files there"));
 }
 
 void keep_texts_and_firmware(BackupRun& run, vm::PullJob& job, const vm::DomainDescription& description) {

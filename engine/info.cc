@@ -14,9 +14,12 @@ namespace {
 
 const char* encryption_name(std::uint32_t crypt_method) noexcept {
   switch (crypt_method) {
-    case 0: return "none";
-    case 1: return "aes";
-    default: return "luks";
+    case 0:
+      return "none";
+    case 1:
+      return "aes";
+    default:
+      return "luks";
   }
 }
 

@@ -33,7 +33,8 @@ LifelineState* map_state() {
 
 std::string random_id() {
   unsigned char bytes[8];
-  if (::getrandom(bytes, sizeof bytes, 0) != sizeof bytes) throw Fault(FaultKind::failed, std::string("getrandom: ") + std::strerror(errno));
+  if (::getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+    throw Fault(FaultKind::failed, std::string("getrandom: ") + std::strerror(errno));
   std::string id;
   for (const unsigned char byte : bytes) {
     constexpr char kDigits[] = "0123456789abcdef";
@@ -43,7 +44,9 @@ std::string random_id() {
   return id;
 }
 
-std::string lock_path(const LifelineState& state) { return std::string(set::kRunDirectory) + "/run-" + state.run_id.data() + ".lock"; }
+std::string lock_path(const LifelineState& state) {
+  return std::string(set::kRunDirectory) + "/run-" + state.run_id.data() + ".lock";
+}
 
 // Only root has /run/nasbackup. Without it a run has no lock, which only a backup needs (and says).
 int take_run_lock(const LifelineState& state) {

@@ -81,11 +81,11 @@ class Lifeline {
 
 /// How far a job is. Bytes of guest data unless it says otherwise.
 struct Progress {
-  std::string phase;              ///< "starting", "copying", "flushing", "publishing", …
-  std::uint64_t total_bytes = 0;  ///< virtual size of all disks of the job
-  std::uint64_t done_bytes = 0;   ///< read or known to be zero
-  std::uint64_t read_bytes = 0;   ///< read from the source as data
-  std::uint64_t stored_bytes = 0; ///< written to the target (file bytes)
+  std::string phase;               ///< "starting", "copying", "flushing", "publishing", …
+  std::uint64_t total_bytes = 0;   ///< virtual size of all disks of the job
+  std::uint64_t done_bytes = 0;    ///< read or known to be zero
+  std::uint64_t read_bytes = 0;    ///< read from the source as data
+  std::uint64_t stored_bytes = 0;  ///< written to the target (file bytes)
 };
 
 /// Progress of the job that runs on this lifeline; for the watcher.
@@ -93,69 +93,69 @@ Progress progress_of(const Lifeline& lifeline);
 
 /// What a caller gives a job besides its options.
 struct JobControl {
-  std::stop_token stop;                                 ///< a request ends the job cleanly with Outcome::failed
-  std::shared_ptr<Lifeline> lifeline;                   ///< null: the job makes its own
-  std::function<void(const std::string&)> on_message;   ///< notes for the user, one line each; may be empty
+  std::stop_token stop;                                ///< a request ends the job cleanly with Outcome::failed
+  std::shared_ptr<Lifeline> lifeline;                  ///< null: the job makes its own
+  std::function<void(const std::string&)> on_message;  ///< notes for the user, one line each; may be empty
 };
 
 /// Options shared by every verb that moves data.
 struct TransferOptions {
-  unsigned threads = 0;                       ///< CPU threads; 0: one for each CPU
-  std::uint64_t memory = 256ull << 20;        ///< bound on what the whole run may use
-  unsigned connections = 0;                   ///< NBD connections for each disk; 0: what is best for the server
-  std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
-  std::uint64_t rate = 0;                     ///< bytes read per second, all disks together; 0: no limit
-  std::uint64_t burst = 0;                    ///< 0: a tenth of a second of `rate`
-  std::chrono::seconds io_timeout{60};        ///< an NBD source that neither sends nor takes anything so long is given up
+  unsigned threads = 0;                      ///< CPU threads; 0: one for each CPU
+  std::uint64_t memory = 256ull << 20;       ///< bound on what the whole run may use
+  unsigned connections = 0;                  ///< NBD connections for each disk; 0: what is best for the server
+  std::uint64_t cluster_size = 64ull << 10;  ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
+  std::uint64_t rate = 0;                    ///< bytes read per second, all disks together; 0: no limit
+  std::uint64_t burst = 0;                   ///< 0: a tenth of a second of `rate`
+  std::chrono::seconds io_timeout{60};       ///< an NBD source that neither sends nor takes anything so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
 struct BackupOptions : TransferOptions {
-  std::string vm;                             ///< the domain's name; with `sources` the set's name
-  std::vector<std::string> sources;           ///< --disk SRC without libvirt: path or nbd URI
-  std::string source_format;                  ///< of `sources`: "raw", or empty to probe
-  std::string to;                             ///< the target directory; "null:" reads everything and keeps nothing
-  std::vector<std::string> disks;             ///< only these (target name, e.g. vda)
-  std::vector<std::string> exclude;           ///< not these
-  bool quiesce = false;                       ///< freeze the guest's file systems while the job begins
-  std::chrono::seconds quiesce_timeout{10};   ///< for the agent's answer
-  std::string scratch;                        ///< directory of the job's scratch files; empty: the domain's own
-  bool allow_plaintext = false;               ///< an encrypted source may be written unencrypted
-  std::string exec_in_job;                    ///< shell command run once the job has begun; the job ends after it
-  std::string connect = "qemu:///system";     ///< libvirt URI
-  std::uint64_t min_free = 1ull << 30;        ///< room that must be left on the target
+  std::string vm;                            ///< the domain's name; with `sources` the set's name
+  std::vector<std::string> sources;          ///< --disk SRC without libvirt: path or nbd URI
+  std::string source_format;                 ///< of `sources`: "raw", or empty to probe
+  std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
+  std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
+  std::vector<std::string> exclude;          ///< not these
+  bool quiesce = false;                      ///< freeze the guest's file systems while the job begins
+  std::chrono::seconds quiesce_timeout{10};  ///< for the agent's answer
+  std::string scratch;                       ///< directory of the job's scratch files; empty: the domain's own
+  bool allow_plaintext = false;              ///< an encrypted source may be written unencrypted
+  std::string exec_in_job;                   ///< shell command run once the job has begun; the job ends after it
+  std::string connect = "qemu:///system";    ///< libvirt URI
+  std::uint64_t min_free = 1ull << 30;       ///< room that must be left on the target
 };
 
 /// One image to another.
 struct ConvertOptions : TransferOptions {
-  std::string source;                         ///< path, nbd:// or nbd+unix:// URI
-  std::string source_format;                  ///< "raw", or empty to probe
-  std::string target;                         ///< path, nbd URI, or "null:"
-  std::string target_format = "qcow2";        ///< "qcow2" or "raw"
-  bool shared_source = false;                 ///< -U: do not look at image locks of the source
-  bool force = false;                         ///< replace a target file that exists
+  std::string source;                   ///< path, nbd:// or nbd+unix:// URI
+  std::string source_format;            ///< "raw", or empty to probe
+  std::string target;                   ///< path, nbd URI, or "null:"
+  std::string target_format = "qcow2";  ///< "qcow2" or "raw"
+  bool shared_source = false;           ///< -U: do not look at image locks of the source
+  bool force = false;                   ///< replace a target file that exists
 };
 
 /// What happened to one disk.
 struct DiskReport {
-  std::string name;                           ///< target (vda) or, without libvirt, disk0, disk1 …
+  std::string name;  ///< target (vda) or, without libvirt, disk0, disk1 …
   std::string source;
-  std::string image;                          ///< path of what was written
+  std::string image;  ///< path of what was written
   std::uint64_t virtual_size = 0;
-  std::uint64_t data_bytes = 0;               ///< read as data
-  std::uint64_t zero_bytes = 0;               ///< not stored, because zero
-  std::uint64_t stored_bytes = 0;             ///< size of the image file
+  std::uint64_t data_bytes = 0;    ///< read as data
+  std::uint64_t zero_bytes = 0;    ///< not stored, because zero
+  std::uint64_t stored_bytes = 0;  ///< size of the image file
   double seconds = 0;
-  std::map<std::string, double> stages;       ///< busy seconds of each stage ("read", "encode", "write", "flush")
+  std::map<std::string, double> stages;  ///< busy seconds of each stage ("read", "encode", "write", "flush")
 };
 
 struct JobReport {
-  std::string set;                            ///< path of the published set, or empty
-  std::string image;                          ///< path of the converted image, or empty
+  std::string set;    ///< path of the published set, or empty
+  std::string image;  ///< path of the converted image, or empty
   std::vector<DiskReport> disks;
-  std::vector<std::string> warnings;          ///< not empty: Outcome::done_with_warnings
+  std::vector<std::string> warnings;  ///< not empty: Outcome::done_with_warnings
   double seconds = 0;
-  double frozen_seconds = 0;                  ///< how long the guest's file systems were frozen
+  double frozen_seconds = 0;  ///< how long the guest's file systems were frozen
 };
 
 /// Backs up a VM (or images) into a new set. Throws Error; nothing is published then.
@@ -167,28 +167,28 @@ JobReport convert(const ConvertOptions& options, const JobControl& control);
 /// What a file or a set is.
 struct ImageInfo {
   std::string path;
-  std::string format;                         ///< "qcow2", "luks" or "raw"
+  std::string format;  ///< "qcow2", "luks" or "raw"
   std::uint64_t virtual_size = 0;
-  std::uint64_t file_size = 0;                ///< apparent size
-  std::uint64_t disk_size = 0;                ///< blocks in use
-  std::uint64_t cluster_size = 0;             ///< qcow2 only
-  std::string compression;                    ///< qcow2 only: "zlib" or "zstd"
-  std::string encryption;                     ///< "none", "aes", "luks"
-  std::string backing_file;                   ///< empty: none
+  std::uint64_t file_size = 0;     ///< apparent size
+  std::uint64_t disk_size = 0;     ///< blocks in use
+  std::uint64_t cluster_size = 0;  ///< qcow2 only
+  std::string compression;         ///< qcow2 only: "zlib" or "zstd"
+  std::string encryption;          ///< "none", "aes", "luks"
+  std::string backing_file;        ///< empty: none
   std::string backing_format;
-  unsigned version = 0;                       ///< qcow2 only
-  unsigned snapshots = 0;                     ///< qcow2 only
+  unsigned version = 0;    ///< qcow2 only
+  unsigned snapshots = 0;  ///< qcow2 only
 };
 
 struct SetInfo {
-  std::string path;                           ///< DIR/VM/TIME
+  std::string path;  ///< DIR/VM/TIME
   std::string vm;
-  std::string time;                           ///< RFC 3339, UTC
-  std::string kind;                           ///< "full"
+  std::string time;  ///< RFC 3339, UTC
+  std::string kind;  ///< "full"
   std::uint64_t virtual_size = 0;
-  std::uint64_t stored_bytes = 0;             ///< sizes of all files of the set
+  std::uint64_t stored_bytes = 0;  ///< sizes of all files of the set
   std::vector<ImageInfo> images;
-  std::string note;                           ///< what is wrong with it; empty: nothing
+  std::string note;  ///< what is wrong with it; empty: nothing
 };
 
 /// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image. On `lifeline`, here and below,

@@ -30,7 +30,8 @@ void check_options(const TransferOptions& options) {
     refuse("--cluster-size: " + std::to_string(cluster) + ": write a power of two from 512 to 2M");
   if (options.memory < kLeastMemory) refuse("--memory: " + std::to_string(options.memory) + ": write at least 48M");
   if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
-  if (options.connections > kMostConnections) refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
+  if (options.connections > kMostConnections)
+    refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
 }
 
 DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
@@ -43,7 +44,10 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
   report.data_bytes = counts.data_bytes;
   report.zero_bytes = counts.zero_bytes;
   report.stored_bytes = counts.stored_bytes;
-  report.stages = {{"read", counts.read.seconds()}, {"encode", counts.encode.seconds()}, {"write", counts.write.seconds()}, {"flush", counts.flush.seconds()}};
+  report.stages = {{"read", counts.read.seconds()},
+                   {"encode", counts.encode.seconds()},
+                   {"write", counts.write.seconds()},
+                   {"flush", counts.flush.seconds()}};
   return report;
 }
 

@@ -15,16 +15,26 @@ namespace nasbackup {
 
 inline Outcome outcome_of(FaultKind kind) noexcept {
   switch (kind) {
-    case FaultKind::failed: return Outcome::failed;
-    case FaultKind::not_found: return Outcome::not_found;
-    case FaultKind::locked: return Outcome::locked;
-    case FaultKind::wrong_key: return Outcome::wrong_key;
-    case FaultKind::damaged: return Outcome::damaged;
-    case FaultKind::target_full: return Outcome::target_full;
-    case FaultKind::source: return Outcome::source_problem;
-    case FaultKind::timed_out: return Outcome::timed_out;
-    case FaultKind::usage: return Outcome::usage;
-    case FaultKind::interrupted: return Outcome::failed;
+    case FaultKind::failed:
+      return Outcome::failed;
+    case FaultKind::not_found:
+      return Outcome::not_found;
+    case FaultKind::locked:
+      return Outcome::locked;
+    case FaultKind::wrong_key:
+      return Outcome::wrong_key;
+    case FaultKind::damaged:
+      return Outcome::damaged;
+    case FaultKind::target_full:
+      return Outcome::target_full;
+    case FaultKind::source:
+      return Outcome::source_problem;
+    case FaultKind::timed_out:
+      return Outcome::timed_out;
+    case FaultKind::usage:
+      return Outcome::usage;
+    case FaultKind::interrupted:
+      return Outcome::failed;
   }
   return Outcome::failed;
 }

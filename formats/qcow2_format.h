@@ -14,12 +14,12 @@ namespace nasbackup::qcow2 {
 
 inline constexpr std::uint32_t kMagic = 0x514649fb;  ///< "QFI\xfb"
 
-inline constexpr unsigned kMinClusterBits = 9;       ///< 512 bytes
-inline constexpr unsigned kMaxClusterBits = 21;      ///< 2 MiB: QEMU's limit
+inline constexpr unsigned kMinClusterBits = 9;                     ///< 512 bytes
+inline constexpr unsigned kMaxClusterBits = 21;                    ///< 2 MiB: QEMU's limit
 inline constexpr std::uint64_t kMaxL1Bytes = 32u << 20;            ///< QCOW_MAX_L1_SIZE
 inline constexpr std::uint64_t kMaxRefcountTableBytes = 8u << 20;  ///< QCOW_MAX_REFTABLE_SIZE
 inline constexpr std::uint32_t kMaxBackingName = 1023;             ///< specification, "backing_file_size"
-inline constexpr std::uint64_t kSectorSize = 512;    ///< the virtual size is a multiple of it: QEMU drops the rest
+inline constexpr std::uint64_t kSectorSize = 512;                  ///< the virtual size is a multiple of it: QEMU drops the rest
 
 /// Section "Header", version 3. QEMU writes 112 bytes of it: 104 of the specification's table, compression type, padding.
 struct Header {
@@ -81,7 +81,7 @@ static_assert(sizeof(FeatureName) == 48);
 inline constexpr std::uint64_t kEntryOffsetMask = 0x00fffffffffffe00;
 inline constexpr std::uint64_t kEntryCopied = std::uint64_t{1} << 63;  ///< the refcount is exactly one
 
-inline constexpr unsigned kRefcountOrder = 4;        ///< 16-bit refcounts, QEMU's default
+inline constexpr unsigned kRefcountOrder = 4;  ///< 16-bit refcounts, QEMU's default
 using Refcount = Be16;
 
 /// How many L2 entries and how many refcounts one cluster holds.

@@ -16,9 +16,10 @@ namespace nasbackup::qcow2 {
 namespace {
 
 unsigned cluster_bits_of(std::uint64_t cluster_size) {
-  const bool known = std::has_single_bit(cluster_size) && cluster_size >= (1u << kMinClusterBits) &&
-                     cluster_size <= (1u << kMaxClusterBits);
-  if (!known) throw FormatError("qcow2: cluster size: " + std::to_string(cluster_size) + ", must be a power of two from 512 to 2097152");
+  const bool known =
+      std::has_single_bit(cluster_size) && cluster_size >= (1u << kMinClusterBits) && cluster_size <= (1u << kMaxClusterBits);
+  if (!known)
+    throw FormatError("qcow2: cluster size: " + std::to_string(cluster_size) + ", must be a power of two from 512 to 2097152");
   return static_cast<unsigned>(std::countr_zero(cluster_size));
 }
 
@@ -50,8 +51,7 @@ Geometry Geometry::of(std::uint64_t size, std::uint64_t cluster_size) {
     throw FormatError("qcow2: virtual size: " + std::to_string(size) + " bytes is too large for clusters of " +
                       std::to_string(cluster_size) + " bytes");
   g.l1_clusters = div_round_up(g.l1_entries * sizeof(Be64), cluster_size);
-  g.refcount_table_clusters =
-      refcount_table_clusters_for(1 + g.l1_clusters + g.l1_entries + g.guest_clusters, cluster_size);
+  g.refcount_table_clusters = refcount_table_clusters_for(1 + g.l1_clusters + g.l1_entries + g.guest_clusters, cluster_size);
   g.l1_offset = HostOffset(cluster_size);
   g.refcount_table_offset = g.l1_offset + g.l1_clusters * cluster_size;
   return g;

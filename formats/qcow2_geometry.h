@@ -14,13 +14,13 @@ namespace nasbackup::qcow2 {
 /// Order of the file: header, L1 table, refcount table, then data with its L2 tables and refcount blocks. Both tables lie
 /// early because some readers look for L1 inside the virtual size (nbdkit's qcow2dec).
 struct Geometry {
-  std::uint64_t virtual_size;            ///< multiple of 512
+  std::uint64_t virtual_size;  ///< multiple of 512
   unsigned cluster_bits;
   std::uint64_t cluster_size;
   std::uint64_t guest_clusters;
   std::uint64_t l1_entries;
   std::uint64_t l1_clusters;
-  std::uint64_t refcount_table_clusters; ///< enough for a disk without a single zero cluster
+  std::uint64_t refcount_table_clusters;  ///< enough for a disk without a single zero cluster
   HostOffset l1_offset;
   HostOffset refcount_table_offset;
 

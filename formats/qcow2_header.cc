@@ -31,8 +31,9 @@ Header header_of(const Geometry& geometry) {
 
 // The names that QEMU 7.2 to 10 writes, so that an old reader can name a feature that it does not know.
 constexpr FeatureName kFeatureNames[] = {
-    {0, 0, "dirty bit"},          {0, 1, "corrupt bit"},  {0, 2, "external data file"}, {0, 3, "compression type"},
-    {0, 4, "extended L2 entries"}, {1, 0, "lazy refcounts"}, {2, 0, "bitmaps"},          {2, 1, "raw external data"},
+    {0, 0, "dirty bit"},        {0, 1, "corrupt bit"},         {0, 2, "external data file"},
+    {0, 3, "compression type"}, {0, 4, "extended L2 entries"}, {1, 0, "lazy refcounts"},
+    {2, 0, "bitmaps"},          {2, 1, "raw external data"},
 };
 
 class ClusterFiller {

@@ -57,10 +57,13 @@ void check_fixed(const Header& header) {
   const std::uint64_t cluster = std::uint64_t{1} << header.cluster_bits;
   if (header.header_length > cluster)
     throw FormatError("qcow2 header: header_length: " + std::to_string(header.header_length) + ", larger than a cluster");
-  if (header.crypt_method > kCryptLuks) throw FormatError("qcow2 header: crypt_method: " + std::to_string(header.crypt_method) + ", not known");
+  if (header.crypt_method > kCryptLuks)
+    throw FormatError("qcow2 header: crypt_method: " + std::to_string(header.crypt_method) + ", not known");
   if (header.backing_file_offset != 0 &&
-      (header.backing_file_offset > cluster || header.backing_file_size > std::min<std::uint64_t>(kMaxBackingName, cluster - header.backing_file_offset)))
-    throw FormatError("qcow2 header: backing_file_size: " + std::to_string(header.backing_file_size) + ", leaves the first cluster");
+      (header.backing_file_offset > cluster ||
+       header.backing_file_size > std::min<std::uint64_t>(kMaxBackingName, cluster - header.backing_file_offset)))
+    throw FormatError("qcow2 header: backing_file_size: " + std::to_string(header.backing_file_size) +
+                      ", leaves the first cluster");
 }
 
 /// Section "Header extensions": they end at type 0, or where the backing file's name begins.
@@ -71,7 +74,9 @@ std::string find_backing_format(std::span<const std::byte> cluster, const Header
     const auto head = load<ExtensionHead>(cluster, at);
     at += sizeof head;
     if (head.type == kExtensionEnd) break;
-    if (head.length > end - at) throw FormatError("qcow2 header: extension at byte " + std::to_string(at) + ": length: " + std::to_string(head.length) + ", leaves the header");
+    if (head.length > end - at)
+      throw FormatError("qcow2 header: extension at byte " + std::to_string(at) + ": length: " + std::to_string(head.length) +
+                        ", leaves the header");
     if (head.type == kExtensionBackingFormat) return load_text(cluster, at, head.length);
     at += round_up(head.length, 8);
   }
@@ -99,7 +104,8 @@ HeaderFacts parse_header(std::span<const std::byte> file_start) {
   facts.snapshots = header.nb_snapshots;
   facts.has_data_file = (header.incompatible_features & kIncompatDataFile) != 0;
   const auto cluster = file_start.first(std::min<std::uint64_t>(file_start.size(), facts.cluster_size));
-  if (header.backing_file_offset != 0) facts.backing_file = load_text(cluster, header.backing_file_offset, header.backing_file_size);
+  if (header.backing_file_offset != 0)
+    facts.backing_file = load_text(cluster, header.backing_file_offset, header.backing_file_size);
   facts.backing_format = find_backing_format(cluster, header);
   return facts;
 }

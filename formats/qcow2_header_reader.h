@@ -16,12 +16,12 @@ struct HeaderFacts {
   unsigned version = 0;
   std::uint64_t virtual_size = 0;
   std::uint64_t cluster_size = 0;
-  std::uint32_t crypt_method = 0;    ///< 0 none, 1 AES (legacy), 2 LUKS
-  std::uint8_t compression_type = 0; ///< 0 zlib, 1 zstd
+  std::uint32_t crypt_method = 0;     ///< 0 none, 1 AES (legacy), 2 LUKS
+  std::uint8_t compression_type = 0;  ///< 0 zlib, 1 zstd
   std::uint32_t snapshots = 0;
   bool has_data_file = false;
-  std::string backing_file;          ///< empty: none
-  std::string backing_format;        ///< empty: not said
+  std::string backing_file;    ///< empty: none
+  std::string backing_format;  ///< empty: not said
 };
 
 /// How many bytes of a file's beginning parse_header wants at most: a header never leaves its cluster.

@@ -23,9 +23,7 @@ std::vector<std::byte> padded_bytes(const std::vector<Be64>& entries, std::uint6
 }  // namespace
 
 Layout::Layout(const Geometry& geometry)
-    : geometry_(geometry),
-      refcounts_(geometry.cluster_size, geometry.refcount_table_clusters),
-      l1_(geometry.l1_entries) {
+    : geometry_(geometry), refcounts_(geometry.cluster_size, geometry.refcount_table_clusters), l1_(geometry.l1_entries) {
   const HostOffset header = refcounts_.allocate(1);
   const HostOffset l1 = refcounts_.allocate(geometry.l1_clusters);
   const HostOffset table = refcounts_.allocate(geometry.refcount_table_clusters);

@@ -33,9 +33,9 @@ class Layout final : public ImageLayout {
   Geometry geometry_;
   Refcounts refcounts_;
   std::vector<Be64> l1_;
-  std::vector<Be64> l2_;             // of l1_index_; empty until the first data cluster comes
+  std::vector<Be64> l2_;  // of l1_index_; empty until the first data cluster comes
   std::uint64_t l1_index_ = 0;
-  std::uint64_t next_cluster_ = 0;   // guest clusters below it are placed
+  std::uint64_t next_cluster_ = 0;  // guest clusters below it are placed
 };
 
 }  // namespace nasbackup::qcow2

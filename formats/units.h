@@ -20,7 +20,10 @@ struct Offset {
   friend constexpr auto operator<=>(Offset, Offset) noexcept = default;
   friend constexpr Offset operator+(Offset o, std::uint64_t bytes) noexcept { return Offset(o.value + bytes); }
   friend constexpr std::uint64_t operator-(Offset a, Offset b) noexcept { return a.value - b.value; }
-  constexpr Offset& operator+=(std::uint64_t bytes) noexcept { value += bytes; return *this; }
+  constexpr Offset& operator+=(std::uint64_t bytes) noexcept {
+    value += bytes;
+    return *this;
+  }
 };
 
 using GuestOffset = Offset<struct GuestSpace>;  ///< on the virtual disk

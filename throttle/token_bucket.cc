@@ -20,7 +20,9 @@ std::int64_t bounded(std::uint64_t bytes) noexcept { return static_cast<std::int
 }  // namespace
 
 TokenBucket::TokenBucket(std::uint64_t rate, std::uint64_t burst, std::int64_t now_ns) noexcept
-    : rate_(std::min(rate, kMaxBytes)), burst_(bounded(burst != 0 ? burst : std::max<std::uint64_t>(rate / 10, 1))), filled_at_(now_ns) {}
+    : rate_(std::min(rate, kMaxBytes)),
+      burst_(bounded(burst != 0 ? burst : std::max<std::uint64_t>(rate / 10, 1))),
+      filled_at_(now_ns) {}
 
 std::int64_t TokenBucket::wait_ns(std::int64_t now_ns) noexcept {
   if (rate_ == 0) return 0;

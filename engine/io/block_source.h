@@ -27,9 +27,9 @@ struct Extent {
 
 /// What the pipeline must know of a source before the first read.
 struct SourceTraits {
-  std::uint64_t size = 0;            ///< bytes
-  std::uint64_t alignment = 1;       ///< offsets and lengths of reads are multiples of it, a power of two
-  unsigned depth = 1;                ///< reads worth having under way at once
+  std::uint64_t size = 0;       ///< bytes
+  std::uint64_t alignment = 1;  ///< offsets and lengths of reads are multiples of it, a power of two
+  unsigned depth = 1;           ///< reads worth having under way at once
 };
 
 class BlockSource {

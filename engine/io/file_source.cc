@@ -40,7 +40,8 @@ FileSource::FileSource(asio::any_io_executor pool, std::string path, bool shared
   struct stat info {};
   if (::fstat(file_.get(), &info) != 0) throw_source_errno(errno, path_, "stat");
   is_device_ = S_ISBLK(info.st_mode);
-  if (!is_device_ && !S_ISREG(info.st_mode)) throw Fault(FaultKind::source, path_ + ": neither a regular file nor a block device");
+  if (!is_device_ && !S_ISREG(info.st_mode))
+    throw Fault(FaultKind::source, path_ + ": neither a regular file nor a block device");
   if (!shared) lock_.emplace(ImageLock::for_reading(file_.get(), path_));
   size_ = is_device_ ? device_size(file_.get(), path_) : static_cast<std::uint64_t>(info.st_size);
   ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -108,8 +109,8 @@ asio::awaitable<void> FileSource::confirm() {
     if (::fstat(file_.get(), &info) != 0) throw_source_errno(errno, path_, "stat");
     const auto now = is_device_ ? device_size(file_.get(), path_) : static_cast<std::uint64_t>(info.st_size);
     if (now != size_)
-      throw Fault(FaultKind::source, path_ + ": size changed while it was read: " + std::to_string(size_) + " to " +
-                                         std::to_string(now) + " bytes");
+      throw Fault(FaultKind::source,
+                  path_ + ": size changed while it was read: " + std::to_string(size_) + " to " + std::to_string(now) + " bytes");
   };
   co_await on_thread(pool_, look);
 }

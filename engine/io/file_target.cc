@@ -37,7 +37,8 @@ FileDescriptor open_target(const std::string& path, int flags, LifelineState* li
 }  // namespace
 
 std::unique_ptr<FileTarget> FileTarget::create(const std::string& path, LifelineState* lifeline) {
-  return std::unique_ptr<FileTarget>(new FileTarget(path, open_target(path, O_CREAT | O_EXCL | O_NOFOLLOW, lifeline), false, lifeline));
+  return std::unique_ptr<FileTarget>(
+      new FileTarget(path, open_target(path, O_CREAT | O_EXCL | O_NOFOLLOW, lifeline), false, lifeline));
 }
 
 std::unique_ptr<FileTarget> FileTarget::open_device(const std::string& path, std::uint64_t size, LifelineState* lifeline) {
@@ -46,7 +47,8 @@ std::unique_ptr<FileTarget> FileTarget::open_device(const std::string& path, std
   const TargetCall mark(lifeline);
   if (::ioctl(file.get(), BLKGETSIZE64, &room) != 0) throw_target_errno(errno, path, "size of the device");
   if (room < size)
-    throw Fault(FaultKind::target_full, path + ": device of " + std::to_string(room) + " bytes, " + std::to_string(size) + " are needed");
+    throw Fault(FaultKind::target_full,
+                path + ": device of " + std::to_string(room) + " bytes, " + std::to_string(size) + " are needed");
   return std::unique_ptr<FileTarget>(new FileTarget(path, std::move(file), true, lifeline));
 }
 
@@ -115,7 +117,8 @@ void FileTarget::write_back(std::uint64_t offset, std::uint64_t length) {
   written_to_ = offset + length;
   if (written_to_ - written_from_ < kWritebackStretch) return;
   const TargetCall mark(lifeline_);
-  ::sync_file_range(file_.get(), static_cast<off_t>(written_from_), static_cast<off_t>(written_to_ - written_from_), SYNC_FILE_RANGE_WRITE);
+  ::sync_file_range(file_.get(), static_cast<off_t>(written_from_), static_cast<off_t>(written_to_ - written_from_),
+                    SYNC_FILE_RANGE_WRITE);
   if (flushing_to_ > flushing_from_) {
     const auto from = static_cast<off_t>(flushing_from_);
     const auto before = static_cast<off_t>(flushing_to_ - flushing_from_);
@@ -135,7 +138,8 @@ void FileTarget::zero_range(const FileRange& range) {
     const auto length = std::min(kStep, end - at);
     const int mode = is_device_ ? FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     if (::fallocate(file_.get(), mode, static_cast<off_t>(at), static_cast<off_t>(length)) == 0) continue;
-    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) throw_target_errno(errno, path_, "zeroing at " + std::to_string(at));
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
+      throw_target_errno(errno, path_, "zeroing at " + std::to_string(at));
     static const std::vector<std::byte> zeroes(1u << 20);
     for (std::uint64_t done = 0; done < length; done += zeroes.size()) {
       const auto part = std::min<std::uint64_t>(zeroes.size(), length - done);
@@ -152,7 +156,8 @@ void FileTarget::sync() {
 // NFS tells of a full disk in fsync or close: both count. The descriptor is gone after close() whatever it says.
 void FileTarget::close_now(std::uint64_t size) {
   const TargetCall mark(lifeline_);
-  if (!is_device_ && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) throw_target_errno(errno, path_, "setting the size");
+  if (!is_device_ && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0)
+    throw_target_errno(errno, path_, "setting the size");
   if (::fsync(file_.get()) != 0) throw_target_errno(errno, path_, "fsync");
   lock_.reset();
   if (::close(file_.release()) != 0) throw_target_errno(errno, path_, "close");

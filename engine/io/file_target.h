@@ -47,7 +47,7 @@ class FileTarget final : public BlockTarget {
   bool is_device_;
   LifelineState* lifeline_;
   std::optional<ImageLock> lock_;
-  std::uint64_t written_from_ = 0;   // neighbouring writes whose writeback is not yet begun
+  std::uint64_t written_from_ = 0;  // neighbouring writes whose writeback is not yet begun
   std::uint64_t written_to_ = 0;
   std::uint64_t flushing_from_ = 0;  // the stretch whose writeback was begun last
   std::uint64_t flushing_to_ = 0;

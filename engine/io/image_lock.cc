@@ -43,7 +43,7 @@ constexpr std::array<std::int64_t, 2> kNotShared{kWrite, kResize};
 /// File systems where a refused read lease means that the file is open for writing, and nothing else. NFS and CIFS refuse it also
 /// when the server has not delegated the file.
 constexpr std::array<std::uint32_t, 6> kTellsOfWriters{EXT4_SUPER_MAGIC, 0x58465342 /* XFS */, BTRFS_SUPER_MAGIC,
-                                                      TMPFS_MAGIC, F2FS_SUPER_MAGIC, 0x2fc12fc1 /* ZFS */};
+                                                       TMPFS_MAGIC,      F2FS_SUPER_MAGIC,     0x2fc12fc1 /* ZFS */};
 
 struct flock one_byte(short type, std::int64_t byte) noexcept {
   struct flock lock {};  // l_pid must be 0 for this kind of lock
@@ -140,7 +140,8 @@ bool ImageLock::lock_byte(std::int64_t byte) {
     const std::string what = path_ + ": image lock on byte " + std::to_string(byte) + ": " + std::strerror(errno);
     throw Fault(use_ == Use::reading ? FaultKind::source : FaultKind::failed, what);
   }
-  note_ = path_ + ": no image locks on this file system (" + std::strerror(errno) + "): nothing keeps other programs from writing to it";
+  note_ = path_ + ": no image locks on this file system (" + std::strerror(errno) +
+          "): nothing keeps other programs from writing to it";
   return false;
 }
 
@@ -172,7 +173,8 @@ ImageLock::Traces ImageLock::look_for_traces() const {
   Traces traces;
   struct statx info {};
   // The server's word, not what this host remembers of it.
-  if (::statx(fd_, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0) throw_source_errno(errno, path_, "stat");
+  if (::statx(fd_, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0)
+    throw_source_errno(errno, path_, "stat");
   if (!S_ISBLK(info.stx_mode)) {
     traces.size = info.stx_size;
     traces.modified = {static_cast<time_t>(info.stx_mtime.tv_sec), static_cast<long>(info.stx_mtime.tv_nsec)};
@@ -191,7 +193,8 @@ void ImageLock::confirm_undisturbed() {
   const Traces now = look_for_traces();
   const char* in_between = ": changed while it was read: ";
   if (now.size != at_first_.size)
-    throw Fault(FaultKind::source, path_ + in_between + "size was " + std::to_string(at_first_.size) + ", is " + std::to_string(now.size));
+    throw Fault(FaultKind::source,
+                path_ + in_between + "size was " + std::to_string(at_first_.size) + ", is " + std::to_string(now.size));
   if (!same_time(now.modified, at_first_.modified) || now.sectors_written != at_first_.sectors_written)
     throw Fault(FaultKind::source, path_ + in_between + "another process has written to it");
   lock_or_note();

@@ -9,9 +9,11 @@
 // WRITE and RESIZE used, WRITE and RESIZE not shared. What follows from that, tried with qemu 7.2:
 //  * a program that has the source open for writing: we are refused ("in use");
 //  * readers, other backups, `qemu-img info`: nobody is in anybody's way;
-//  * a VM (or qemu-io, `qemu-img resize` …) started while we read: QEMU itself refuses ("Failed to get \"write\" lock"), just as it
+//  * a VM (or qemu-io, `qemu-img resize` …) started while we read: QEMU itself refuses ("Failed to get \"write\" lock"), just as
+//  it
 //    does beside `qemu-img convert`. Sharing WRITE would let it start and spoil what we have read so far.
-//  * a writer that starts all the same (`locking=off`, not QEMU at all, another device node, a server that lost the locks): no lock
+//  * a writer that starts all the same (`locking=off`, not QEMU at all, another device node, a server that lost the locks): no
+//  lock
 //    stops it, so confirm_undisturbed() finds it after the last read and the run fails. A backup is never quietly wrong.
 // Beyond QEMU's locks, on file systems that can tell, any program that has the file open for writing counts as a writer.
 #pragma once

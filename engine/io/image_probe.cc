@@ -55,7 +55,8 @@ ProbedImage probe_image(const std::string& path, LifelineState* lifeline) {
   const FileDescriptor file = open_image(path);
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) throw_source_errno(errno, path, "stat");
-  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) throw Fault(FaultKind::source, path + ": neither a regular file nor a block device");
+  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode))
+    throw Fault(FaultKind::source, path + ": neither a regular file nor a block device");
   ProbedImage image;
   image.file_size = static_cast<std::uint64_t>(info.st_size);
   image.disk_size = static_cast<std::uint64_t>(info.st_blocks) * 512;
@@ -84,7 +85,8 @@ void refuse_unless_raw(const std::string& path) {
   start.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   const char* format = qcow2::has_magic(start) ? "qcow2" : has_luks_magic(start) ? "luks" : nullptr;
   if (format != nullptr)
-    throw Fault(FaultKind::source, path + ": looks like " + format + ", which is not read as a source; write -f raw if it is a raw disk");
+    throw Fault(FaultKind::source,
+                path + ": looks like " + format + ", which is not read as a source; write -f raw if it is a raw disk");
 }
 
 }  // namespace nasbackup

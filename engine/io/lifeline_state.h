@@ -36,11 +36,11 @@ struct LifelineState {
   std::atomic<bool> guest_job{false};     ///< set before the backup job is asked for, cleared when it is gone
   std::array<char, 256> connect_uri{};
   std::array<char, 40> domain_uuid{};
-  std::array<char, 128> job_socket{};     ///< path of the NBD socket: it tells our job from a foreign one
+  std::array<char, 128> job_socket{};  ///< path of the NBD socket: it tells our job from a foreign one
 
   // The run's identity.
   std::array<char, 24> run_id{};
-  int lock_fd = -1;                       ///< of /run/nasbackup/run-<id>.lock; one open file, shared by fork()
+  int lock_fd = -1;  ///< of /run/nasbackup/run-<id>.lock; one open file, shared by fork()
 };
 
 /// Marks one call on the target as under way for as long as it lives.

@@ -57,8 +57,8 @@ struct NbdConnection::Command {
   bool done = false;
   int error = 0;
   std::vector<NbdExtent> extents;
-  bool told_twice = false;                                          // more than one answer to one question about extents
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> arrived;     // offset and length of each chunk of a read
+  bool told_twice = false;                                       // more than one answer to one question about extents
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> arrived;  // offset and length of each chunk of a read
   std::uint64_t asked_at = 0;
 };
 
@@ -128,7 +128,8 @@ asio::awaitable<void> NbdConnection::read(std::uint64_t offset, std::span<std::b
   co_await run(command, issue);
   const auto what = [&] { return "read of " + std::to_string(into.size()) + " bytes at " + std::to_string(offset); };
   if (command.error != 0) fail(what(), command.error);
-  if (!covers(command.arrived, {offset, into.size()})) throw Fault(options_.fault, name() + ": " + what() + ": the answer has gaps or overlaps");
+  if (!covers(command.arrived, {offset, into.size()}))
+    throw Fault(options_.fault, name() + ": " + what() + ": the answer has gaps or overlaps");
 }
 
 asio::awaitable<void> NbdConnection::write(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -171,7 +172,8 @@ asio::awaitable<std::vector<NbdExtent>> NbdConnection::block_status(std::uint64_
   };
   co_await run(command, issue);
   if (command.error != 0) fail("block status at " + std::to_string(offset), command.error);
-  if (command.told_twice) throw Fault(options_.fault, name() + ": block status at " + std::to_string(offset) + ": more than one answer");
+  if (command.told_twice)
+    throw Fault(options_.fault, name() + ": block status at " + std::to_string(offset) + ": more than one answer");
   co_return std::move(command.extents);
 }
 

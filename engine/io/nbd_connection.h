@@ -87,7 +87,8 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   NbdExport describe();
   [[noreturn]] void fail(const std::string& what, int error) const;
   static int on_complete(void* user, int* error) noexcept;
-  static int on_chunk(void* user, const void* bytes, std::size_t count, std::uint64_t offset, unsigned status, int* error) noexcept;
+  static int on_chunk(void* user, const void* bytes, std::size_t count, std::uint64_t offset, unsigned status,
+                      int* error) noexcept;
   static int on_extents(void* user, const char* context, std::uint64_t offset, std::uint32_t* entries, std::size_t count,
                         int* error) noexcept;
 

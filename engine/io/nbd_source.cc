@@ -39,19 +39,22 @@ void check_block_sizes(const NbdExport& described, const std::string& name) {
                                        ", is below the minimum of " + std::to_string(described.minimum_block));
   if (described.size % described.minimum_block != 0)
     throw Fault(FaultKind::source, name + ": size of the export: " + std::to_string(described.size) +
-                                       ", is not a multiple of its minimum block size " + std::to_string(described.minimum_block));
+                                       ", is not a multiple of its minimum block size " +
+                                       std::to_string(described.minimum_block));
 }
 
 // The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is a beginning, more is cut off. An
 // answer about nothing would have us ask for ever.
-std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const GuestRange& asked, std::uint64_t disk_size, const std::string& name) {
+std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const GuestRange& asked, std::uint64_t disk_size,
+                               const std::string& name) {
   const auto where = [&](GuestOffset at) { return name + ": block status at " + std::to_string(at.value); };
   std::vector<Extent> extents;
   GuestOffset at = asked.start;
   for (const NbdExtent& entry : entries) {
     if (entry.length == 0) throw Fault(FaultKind::source, where(at) + ": extent of no length");
     if (entry.length > disk_size - at.value)
-      throw Fault(FaultKind::source, where(at) + ": extent of " + std::to_string(entry.length) + " bytes goes past the end of the export of " + std::to_string(disk_size));
+      throw Fault(FaultKind::source, where(at) + ": extent of " + std::to_string(entry.length) +
+                                         " bytes goes past the end of the export of " + std::to_string(disk_size));
     const std::uint64_t inside = std::min<std::uint64_t>(entry.length, asked.end() - at);
     if (inside == 0) break;  // behind what was asked
     // A hole that does not promise to read as zero is data (protocol, "base:allocation").
@@ -107,7 +110,8 @@ const std::shared_ptr<NbdConnection>& NbdSource::least_busy() noexcept {
 
 /// A block status that was asked for. Shared with the coroutine that waits for the answer, which may outlive the source.
 struct NbdSource::Question {
-  Question(asio::any_io_executor loop, GuestRange about, std::uint64_t disk_size) : range(about), disk_size(disk_size), answered(loop) {}
+  Question(asio::any_io_executor loop, GuestRange about, std::uint64_t disk_size)
+      : range(about), disk_size(disk_size), answered(loop) {}
   GuestRange range;
   std::uint64_t disk_size;
   Wakeup answered;

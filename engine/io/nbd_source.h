@@ -49,8 +49,8 @@ class NbdSource final : public BlockSource {
   NbdExport export_;
   std::vector<std::shared_ptr<NbdConnection>> connections_;
   std::deque<std::shared_ptr<Question>> questions_;  // asked, not yet handed out; in guest order
-  std::uint64_t ask_length_;               // how much the next block status asks about
-  std::uint64_t trust_data_until_ = 0;     // finely broken up: no questions before this offset
+  std::uint64_t ask_length_;                         // how much the next block status asks about
+  std::uint64_t trust_data_until_ = 0;               // finely broken up: no questions before this offset
 };
 
 }  // namespace nasbackup

@@ -11,17 +11,18 @@
 namespace nasbackup {
 
 asio::awaitable<std::unique_ptr<NbdTarget>> NbdTarget::open(asio::any_io_executor loop, StopSignal& stop, std::string uri,
-                                                              std::chrono::seconds timeout, std::uint64_t size) {
+                                                            std::chrono::seconds timeout, std::uint64_t size) {
   const std::string name = nbd_uri_for_people(uri);
   const NbdConnection::Options options{std::move(uri), FaultKind::failed, timeout};
   auto connection = std::make_shared<NbdConnection>(loop, stop, options);
   const NbdExport described = co_await connection->open();
   if (described.read_only) throw Fault(FaultKind::failed, name + ": the export is read-only");
   if (described.size < size)
-    throw Fault(FaultKind::target_full, name + ": export of " + std::to_string(described.size) + " bytes, " + std::to_string(size) + " are needed");
+    throw Fault(FaultKind::target_full,
+                name + ": export of " + std::to_string(described.size) + " bytes, " + std::to_string(size) + " are needed");
   if (size % described.minimum_block != 0)
-    throw Fault(FaultKind::failed, name + ": minimum block size: " + std::to_string(described.minimum_block) + ", does not divide the " +
-                                       std::to_string(size) + " bytes to write");
+    throw Fault(FaultKind::failed, name + ": minimum block size: " + std::to_string(described.minimum_block) +
+                                       ", does not divide the " + std::to_string(size) + " bytes to write");
   co_return std::unique_ptr<NbdTarget>(new NbdTarget(std::move(connection), described));
 }
 

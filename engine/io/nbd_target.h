@@ -17,7 +17,7 @@ class NbdTarget final : public BlockTarget {
  public:
   /// Connects; the export must be writable and hold `size` bytes. Throws Fault.
   static asio::awaitable<std::unique_ptr<NbdTarget>> open(asio::any_io_executor loop, StopSignal& stop, std::string uri,
-                                                        std::chrono::seconds timeout, std::uint64_t size);
+                                                          std::chrono::seconds timeout, std::uint64_t size);
 
   asio::awaitable<void> apply(const WriteBatch& batch) override;
   asio::awaitable<void> flush() override;

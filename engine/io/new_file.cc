@@ -22,11 +22,14 @@ namespace {
 constexpr std::size_t kRunIdLength = 16;
 
 /// As much of the name as leaves room for the rest in the 255 bytes that a file name may have.
-std::string hidden_prefix(const std::filesystem::path& path) { return "." + path.filename().string().substr(0, 220) + ".nasbackup-"; }
+std::string hidden_prefix(const std::filesystem::path& path) {
+  return "." + path.filename().string().substr(0, 220) + ".nasbackup-";
+}
 
 }  // namespace
 
-NewFile::NewFile(std::string path, bool replace, LifelineState& lifeline, const std::function<bool(const std::string&)>& run_is_alive)
+NewFile::NewFile(std::string path, bool replace, LifelineState& lifeline,
+                 const std::function<bool(const std::string&)>& run_is_alive)
     : path_(std::move(path)), replace_(replace), lifeline_(lifeline) {
   const std::filesystem::path whole(path_);
   if (!whole.has_filename()) throw Fault(FaultKind::usage, path_ + ": names a directory; write the name of a file");
@@ -73,7 +76,8 @@ void NewFile::publish() {
   // Somebody else's new file is not overwritten; where the file system cannot promise that (NFS), the look before must do.
   const unsigned flags = replace_ ? 0 : RENAME_NOREPLACE;
   int result = ::renameat2(AT_FDCWD, hidden_path_.c_str(), AT_FDCWD, path_.c_str(), flags);
-  if (result != 0 && flags != 0 && (errno == EINVAL || errno == ENOSYS)) result = std::rename(hidden_path_.c_str(), path_.c_str());
+  if (result != 0 && flags != 0 && (errno == EINVAL || errno == ENOSYS))
+    result = std::rename(hidden_path_.c_str(), path_.c_str());
   if (result != 0) throw_target_errno(errno, path_, "rename");
   published_ = true;
   sync_directory();

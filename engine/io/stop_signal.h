@@ -22,7 +22,8 @@ namespace asio = boost::asio;
 
 class StopSignal {
  public:
-  StopSignal(asio::any_io_executor loop, std::stop_token token) : token_(std::move(token)), callback_(token_, Post{this, std::move(loop)}) {}
+  StopSignal(asio::any_io_executor loop, std::stop_token token)
+      : token_(std::move(token)), callback_(token_, Post{this, std::move(loop)}) {}
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
 

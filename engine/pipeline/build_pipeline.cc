@@ -46,13 +46,14 @@ asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const So
 asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const TargetPlace& place, std::uint64_t size,
                                                           const PipelineBounds& bounds, LifelineState* lifeline) {
   if (is_null_target(place.location)) co_return std::make_unique<NullTarget>();
-  if (is_nbd_uri(place.location)) co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
+  if (is_nbd_uri(place.location))
+    co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
   if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
   co_return FileTarget::create(place.location, lifeline);
 }
 
-std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, const std::string& source, std::uint64_t size, std::uint64_t cluster,
-                                         LifelineState* lifeline) {
+std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, const std::string& source, std::uint64_t size,
+                                         std::uint64_t cluster, LifelineState* lifeline) {
   const bool blank = !is_nbd_uri(place.location) && !is_block_device(place.location, lifeline);
   if (place.format == "raw") return std::make_unique<RawLayout>(size, blank);
   if (!blank) throw Fault(FaultKind::usage, place.location + ": a qcow2 cannot grow there; write -O raw");

@@ -13,8 +13,8 @@ namespace nasbackup {
 /// A source: a path, or an nbd:// or nbd+unix:// URI.
 struct SourcePlace {
   std::string location;
-  std::string format;  ///< "raw", or empty: probed, and refused unless raw
-  bool shared = false; ///< do not look at image locks
+  std::string format;   ///< "raw", or empty: probed, and refused unless raw
+  bool shared = false;  ///< do not look at image locks
 };
 
 /// A target: a path (a new file, or an existing block device), an NBD URI, or "null:".
@@ -25,9 +25,9 @@ struct TargetPlace {
 
 /// What the whole job may use; shared by its disks.
 struct PipelineBounds {
-  std::uint64_t memory = 0;        ///< bytes for the buffers of this disk
-  unsigned connections = 0;        ///< 0: what is best
-  std::uint64_t cluster_size = 0;  ///< of a qcow2
+  std::uint64_t memory = 0;             ///< bytes for the buffers of this disk
+  unsigned connections = 0;             ///< 0: what is best
+  std::uint64_t cluster_size = 0;       ///< of a qcow2
   std::chrono::seconds io_timeout{60};  ///< of an NBD server
 };
 

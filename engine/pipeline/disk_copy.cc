@@ -18,8 +18,10 @@ namespace nasbackup {
 /// A worker's buffer for the whole job: pages of its own, so that it is aligned and goes back to the system at the end.
 class DiskCopy::Buffer {
  public:
-  explicit Buffer(std::uint64_t size) : size_(size), bytes_(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    if (bytes_ == MAP_FAILED) throw Fault(FaultKind::failed, "memory: buffer of " + std::to_string(size) + " bytes: " + std::strerror(errno));
+  explicit Buffer(std::uint64_t size)
+      : size_(size), bytes_(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (bytes_ == MAP_FAILED)
+      throw Fault(FaultKind::failed, "memory: buffer of " + std::to_string(size) + " bytes: " + std::strerror(errno));
   }
   ~Buffer() { ::munmap(bytes_, size_); }
   Buffer(const Buffer&) = delete;

@@ -30,7 +30,7 @@ class ExtentSplitter {
   std::uint64_t disk_size_;
   std::uint64_t cluster_;
   std::uint64_t item_;
-  std::uint64_t assigned_ = 0;      // guest bytes before it are in an item, or in pending_
+  std::uint64_t assigned_ = 0;         // guest bytes before it are in an item, or in pending_
   std::optional<GuestRange> pending_;  // data that the next extent may extend
   std::uint64_t next_sequence_ = 0;
 };

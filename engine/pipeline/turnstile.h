@@ -15,7 +15,8 @@ namespace nasbackup {
 
 class Turnstile {
  public:
-  Turnstile(asio::any_io_executor loop, StopSignal& stop) : loop_(std::move(loop)), stop_(stop), on_stop_(stop, [this] { wake_all(); }) {}
+  Turnstile(asio::any_io_executor loop, StopSignal& stop)
+      : loop_(std::move(loop)), stop_(stop), on_stop_(stop, [this] { wake_all(); }) {}
 
   /// Waits until all before `sequence` have left. Throws Fault when the job is stopped.
   asio::awaitable<void> enter(std::uint64_t sequence) {

@@ -17,9 +17,9 @@ std::string disk_id(const std::string& source);
 /// Hands out the names of one set.
 class ImageNames {
  public:
-  /// The name of the next disk; `root`: it is the VM's first. Characters of the id that a file name cannot have, or that make qemu take the name for a
-  /// protocol, become '_'; an empty id becomes "disk"; an equal name gets "-2", "-3" behind the id. Names that differ in
-  /// case only are equal: the target may be a Windows share.
+  /// The name of the next disk; `root`: it is the VM's first. Characters of the id that a file name cannot have, or that make
+  /// qemu take the name for a protocol, become '_'; an empty id becomes "disk"; an equal name gets "-2", "-3" behind the id.
+  /// Names that differ in case only are equal: the target may be a Windows share.
   std::string next(const std::string& id, bool root);
 
  private:

@@ -36,13 +36,19 @@ void put(std::array<char, N>& field, const std::string& text, const char* what) 
 
 std::string operation_name(int operation) {
   switch (operation) {
-    case VIR_DOMAIN_JOB_OPERATION_BACKUP: return "backup";
+    case VIR_DOMAIN_JOB_OPERATION_BACKUP:
+      return "backup";
     case VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN:
-    case VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: return "migration";
-    case VIR_DOMAIN_JOB_OPERATION_SAVE: return "save";
-    case VIR_DOMAIN_JOB_OPERATION_DUMP: return "dump";
-    case VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: return "snapshot";
-    default: return "other";
+    case VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+      return "migration";
+    case VIR_DOMAIN_JOB_OPERATION_SAVE:
+      return "save";
+    case VIR_DOMAIN_JOB_OPERATION_DUMP:
+      return "dump";
+    case VIR_DOMAIN_JOB_OPERATION_SNAPSHOT:
+      return "snapshot";
+    default:
+      return "other";
   }
 }
 
@@ -59,7 +65,8 @@ std::unique_ptr<PullJob> PullJob::begin(Domain domain, const std::vector<DomainD
   job->prepare(description, disks);
   job->publish_identity();
   job->watch_ = std::make_unique<ScratchWatch>(job->domain_, job->places_.socket, job->places_.scratch_dir, job->worst_case_);
-  if (options.quiesce && job->paused_) job->warnings_.push_back("guest agent: cannot answer while the VM is paused; not quiesced");
+  if (options.quiesce && job->paused_)
+    job->warnings_.push_back("guest agent: cannot answer while the VM is paused; not quiesced");
   if (options.quiesce && !job->paused_) job->freeze_.freeze(description.agent, options.quiesce_timeout);
   job->ask_libvirt(disks);
   job->thaw_or_fail();
@@ -163,7 +170,8 @@ void PullJob::check_domain() {
   const DomainState now = domain_.state();
   const std::string where = "domain " + domain_.name();
   if (!now.active()) throw Fault(FaultKind::source, where + ": stopped during the backup: " + now.reason);
-  if (domain_.current_id() != domain_id_) throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
+  if (domain_.current_id() != domain_id_)
+    throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
 }
 
 void PullJob::check_own_job() {
@@ -176,7 +184,8 @@ void PullJob::tolerate_lost_libvirt() {
   const std::int64_t now = monotonic_ns();
   if (lost_since_ns_ == 0) lost_since_ns_ = now;
   if (now - lost_since_ns_ > kLibvirtMayBeAway) {
-    throw Fault(FaultKind::source, "libvirt: the connection was lost during the backup and cannot be made again: " + domain_.uri());
+    throw Fault(FaultKind::source,
+                "libvirt: the connection was lost during the backup and cannot be made again: " + domain_.uri());
   }
 }
 

@@ -22,8 +22,8 @@
 namespace nasbackup::vm {
 
 struct PullJobOptions {
-  std::string run_id;                       ///< 16 hexadecimal digits
-  std::string scratch_dir;                  ///< empty: QEMU's own directory of the domain
+  std::string run_id;       ///< 16 hexadecimal digits
+  std::string scratch_dir;  ///< empty: QEMU's own directory of the domain
   bool quiesce = false;
   std::chrono::seconds quiesce_timeout{10};
 };
@@ -31,9 +31,9 @@ struct PullJobOptions {
 /// A disk as the job hands it out.
 struct JobExport {
   DomainDisk disk;
-  std::uint64_t size = 0;   ///< bytes, as libvirt says
+  std::uint64_t size = 0;  ///< bytes, as libvirt says
   std::string export_name;
-  std::string uri;          ///< nbd+unix:///vda?socket=…
+  std::string uri;  ///< nbd+unix:///vda?socket=…
 };
 
 /// What check() found that does not end the job.

@@ -21,7 +21,7 @@ void ignore_error(void*, virErrorPtr) {}
 /// libvirt's client writes to its socket without MSG_NOSIGNAL: a libvirtd that restarts would kill the process (seen with
 /// libvirt 9.0). A program that handles SIGPIPE itself keeps its handler.
 void ignore_broken_pipes() {
-  struct sigaction now{};
+  struct sigaction now {};
   if (sigaction(SIGPIPE, nullptr, &now) != 0 || (now.sa_flags & SA_SIGINFO) != 0 || now.sa_handler != SIG_DFL) return;
   now.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &now, nullptr);
@@ -36,15 +36,18 @@ void prepare_libvirt() {
 }
 
 std::string one_line(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
   while (!text.empty() && text.back() == ' ') text.pop_back();
   return text;
 }
 
 void refuse_remote(const std::string& uri) {
   if (is_local_uri(uri)) return;
-  throw Fault(FaultKind::source, "libvirt: a remote URI cannot be used, the backup socket is local to the host that runs "
-                                 "the VM (run nasbackup there): " + uri);
+  throw Fault(FaultKind::source,
+              "libvirt: a remote URI cannot be used, the backup socket is local to the host that runs "
+              "the VM (run nasbackup there): " +
+                  uri);
 }
 
 }  // namespace

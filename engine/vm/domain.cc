@@ -20,13 +20,20 @@ std::string take(char* text) {
 
 std::string shut_off_reason(int reason) {
   switch (reason) {
-    case VIR_DOMAIN_SHUTOFF_SHUTDOWN: return "shut down";
-    case VIR_DOMAIN_SHUTOFF_DESTROYED: return "destroyed";
-    case VIR_DOMAIN_SHUTOFF_CRASHED: return "QEMU crashed or was killed";
-    case VIR_DOMAIN_SHUTOFF_MIGRATED: return "migrated to another host";
-    case VIR_DOMAIN_SHUTOFF_SAVED: return "saved";
-    case VIR_DOMAIN_SHUTOFF_FAILED: return "failed to start";
-    default: return "shut off";
+    case VIR_DOMAIN_SHUTOFF_SHUTDOWN:
+      return "shut down";
+    case VIR_DOMAIN_SHUTOFF_DESTROYED:
+      return "destroyed";
+    case VIR_DOMAIN_SHUTOFF_CRASHED:
+      return "QEMU crashed or was killed";
+    case VIR_DOMAIN_SHUTOFF_MIGRATED:
+      return "migrated to another host";
+    case VIR_DOMAIN_SHUTOFF_SAVED:
+      return "saved";
+    case VIR_DOMAIN_SHUTOFF_FAILED:
+      return "failed to start";
+    default:
+      return "shut off";
   }
 }
 

@@ -24,8 +24,8 @@ enum class RunState { running, paused, shut_off, gone };
 
 struct DomainState {
   RunState state = RunState::gone;
-  std::string reason;          ///< in words: "crashed", "shut down", …
-  bool io_error = false;       ///< paused by QEMU because a disk failed
+  std::string reason;     ///< in words: "crashed", "shut down", …
+  bool io_error = false;  ///< paused by QEMU because a disk failed
   bool active() const noexcept { return state == RunState::running || state == RunState::paused; }
 };
 

@@ -23,8 +23,10 @@ std::string escape_controls(std::string_view text) {
   std::string out;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) out += fmt::format("\\x{:02x}", byte);
-    else out += c;
+    if (byte < 0x20 || byte == 0x7F)
+      out += fmt::format("\\x{:02x}", byte);
+    else
+      out += c;
   }
   return out;
 }
@@ -93,9 +95,9 @@ std::string message_lines(const Domain& domain) {
 /// As virsh prints it: nvme://<PCI address>/<namespace>.
 std::string nvme_source(const pugi::xml_node& source) {
   const pugi::xml_node address = source.child("address");
-  return fmt::format("nvme://{:04x}:{:02x}:{:02x}.{}/{}", address.attribute("domain").as_uint(), address.attribute("bus").as_uint(),
-                     address.attribute("slot").as_uint(), address.attribute("function").as_uint(),
-                     source.attribute("namespace").value());
+  return fmt::format("nvme://{:04x}:{:02x}:{:02x}.{}/{}", address.attribute("domain").as_uint(),
+                     address.attribute("bus").as_uint(), address.attribute("slot").as_uint(),
+                     address.attribute("function").as_uint(), source.attribute("namespace").value());
 }
 
 pugi::xml_node devices_of(pugi::xml_document& document, std::string_view xml) {
@@ -146,8 +148,9 @@ std::string disk_table(std::string_view domain_xml) {
   for (const pugi::xml_node& node : devices_of(document, domain_xml).children("disk")) {
     const pugi::xml_node source = node.child("source");
     const bool nvme = std::string_view(node.attribute("type").value()) == "nvme";
-    rows.push_back({node.child("target").attribute("dev").value(),
-                    nvme ? nvme_source(source) : or_minus(first_attribute(source, {"file", "dev", "dir", "name", "volume", "path"}))});
+    rows.push_back(
+        {node.child("target").attribute("dev").value(),
+         nvme ? nvme_source(source) : or_minus(first_attribute(source, {"file", "dev", "dir", "name", "volume", "path"}))});
   }
   return virsh_table(rows);
 }

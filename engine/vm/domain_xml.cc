@@ -135,13 +135,13 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 
 void refuse_unknown(const DomainDescription& domain, const std::vector<std::string>& names, const char* option) {
   for (const std::string& name : names) {
-    const bool known = std::any_of(domain.disks.begin(), domain.disks.end(),
-                                   [&](const DomainDisk& disk) { return disk.target == name; });
+    const bool known =
+        std::any_of(domain.disks.begin(), domain.disks.end(), [&](const DomainDisk& disk) { return disk.target == name; });
     if (known) continue;
     std::vector<std::string> there;
     for (const DomainDisk& disk : domain.disks) there.push_back(disk.target);
-    throw Fault(FaultKind::usage, fmt::format("{}: domain {} has no disk of that name: {} (it has {})", option, domain.name,
-                                              name, there.empty() ? "none" : fmt::format("{}", fmt::join(there, ", "))));
+    throw Fault(FaultKind::usage, fmt::format("{}: domain {} has no disk of that name: {} (it has {})", option, domain.name, name,
+                                              there.empty() ? "none" : fmt::format("{}", fmt::join(there, ", "))));
   }
 }
 

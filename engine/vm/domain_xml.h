@@ -15,19 +15,19 @@ namespace nasbackup::vm {
 
 /// One disk of the domain. CD-ROM and floppy drives are never among them.
 struct DomainDisk {
-  std::string target;    ///< <target dev>, e.g. vda: the disk's name everywhere in this program
-  std::string bus;       ///< virtio, scsi, sata, …
-  std::string type;      ///< file, block, network, volume, nvme, …
-  std::string source;    ///< path; for a network disk the image's name there, e.g. pool/image; empty: no medium
-  std::string protocol;  ///< of a network disk: rbd, nbd, …
-  std::string id;        ///< CloudStack's name of the volume: the base name of the source path
-  std::string format;    ///< of the active layer: qcow2, raw, …
-  std::string serial;    ///< empty: none
+  std::string target;      ///< <target dev>, e.g. vda: the disk's name everywhere in this program
+  std::string bus;         ///< virtio, scsi, sata, …
+  std::string type;        ///< file, block, network, volume, nvme, …
+  std::string source;      ///< path; for a network disk the image's name there, e.g. pool/image; empty: no medium
+  std::string protocol;    ///< of a network disk: rbd, nbd, …
+  std::string id;          ///< CloudStack's name of the volume: the base name of the source path
+  std::string format;      ///< of the active layer: qcow2, raw, …
+  std::string serial;      ///< empty: none
   bool encrypted = false;  ///< some layer has <encryption>: a live job would hand out the decrypted data
   bool read_only = false;
   bool transient = false;
-  unsigned position = 0;   ///< among the disks listed here, in domblklist's order; 0 is the root disk
-  std::string obstacle;    ///< why a pull job cannot back it up; empty: it can
+  unsigned position = 0;  ///< among the disks listed here, in domblklist's order; 0 is the root disk
+  std::string obstacle;   ///< why a pull job cannot back it up; empty: it can
 };
 
 enum class AgentChannel { absent, disconnected, connected };
@@ -37,9 +37,9 @@ struct DomainDescription {
   std::string uuid;
   int id = -1;  ///< -1: not running
   std::vector<DomainDisk> disks;
-  std::string nvram;              ///< path of the UEFI variables file; empty: none
-  std::string tpm_state;          ///< directory of the emulated TPM's state; empty: none
-  uid_t uid = 0;                  ///< QEMU's, from the DAC label
+  std::string nvram;      ///< path of the UEFI variables file; empty: none
+  std::string tpm_state;  ///< directory of the emulated TPM's state; empty: none
+  uid_t uid = 0;          ///< QEMU's, from the DAC label
   gid_t gid = 0;
   AgentChannel agent = AgentChannel::absent;
 };

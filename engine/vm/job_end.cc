@@ -35,7 +35,7 @@ bool some_job_is_beginning(const Domain& domain) {
 bool some_scratch_is_full(const BackupDescription& job) {
   for (const BackupDisk& disk : job.disks) {
     const std::string directory = disk.scratch.substr(0, disk.scratch.rfind('/') + 1);
-    struct statvfs room{};
+    struct statvfs room {};
     if (!directory.empty() && statvfs(directory.c_str(), &room) == 0 && room.f_bavail * room.f_frsize < kFullBelow) return true;
   }
   return false;

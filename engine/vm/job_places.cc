@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 /// QEMU, which may be another user, must be able to walk through the runs' directory to its own one; it need not read it.
 void make_run_directory_passable() {
   if (mkdir(kRunDirectory, 0711) != 0 && errno != EEXIST) throw_source_errno(errno, kRunDirectory, "mkdir");
-  struct stat now{};
+  struct stat now {};
   if (stat(kRunDirectory, &now) != 0) throw_source_errno(errno, kRunDirectory, "stat");
   const mode_t passable = (now.st_mode & 07777) | S_IXGRP | S_IXOTH;
   if (passable != (now.st_mode & 07777) && chmod(kRunDirectory, passable) != 0) throw_source_errno(errno, kRunDirectory, "chmod");
@@ -37,7 +37,7 @@ std::string make_private_directory(const DomainDescription& domain, const std::s
 }
 
 std::string checked_scratch_directory(const std::string& path) {
-  struct stat found{};
+  struct stat found {};
   if (stat(path.c_str(), &found) != 0) throw_source_errno(errno, "scratch directory " + path, "stat");
   if (!S_ISDIR(found.st_mode)) throw Fault(FaultKind::source, "scratch directory " + path + ": is not a directory");
   return fs::absolute(path).lexically_normal().string();

@@ -26,18 +26,15 @@ bool is_suffix_of_ours(std::string_view rest) {
 
 }  // namespace
 
-std::string socket_name(std::string_view run_id) {
-  return std::string(kPrefix).append(run_id).append(kSocketSuffix);
-}
+std::string socket_name(std::string_view run_id) { return std::string(kPrefix).append(run_id).append(kSocketSuffix); }
 
 std::string scratch_name(std::string_view run_id, std::string_view target) {
   return std::string(kPrefix).append(run_id).append("-").append(target).append(kScratchSuffix);
 }
 
 bool is_run_id(std::string_view text) noexcept {
-  return text.size() == kRunIdDigits && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return text.size() == kRunIdDigits &&
+         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 std::optional<std::string> run_id_in(std::string_view path) {

@@ -15,8 +15,8 @@ namespace nasbackup::vm {
 /// Lock files (run-<id>.lock) and private socket directories (<id>/) of the runs on this host.
 inline constexpr const char* kRunDirectory = "/run/nasbackup";
 
-std::string socket_name(std::string_view run_id);                             ///< nasbackup-<id>.sock
-std::string scratch_name(std::string_view run_id, std::string_view target);   ///< nasbackup-<id>-<target>.scratch
+std::string socket_name(std::string_view run_id);                            ///< nasbackup-<id>.sock
+std::string scratch_name(std::string_view run_id, std::string_view target);  ///< nasbackup-<id>-<target>.scratch
 
 /// True for 16 lower case hexadecimal digits.
 bool is_run_id(std::string_view text) noexcept;

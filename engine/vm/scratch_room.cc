@@ -47,9 +47,10 @@ std::string scratch_obstacle(const ScratchRoom& room, const std::string& directo
   if (holds_worst_case(room)) return {};
   const std::uint64_t needed = std::max(kSmallestLowMark, give_up_mark(room.total_bytes));
   if (room.free_bytes >= needed) return {};
-  return fmt::format("scratch directory {}: too little room for what the guest may write during the job: {} free, {} needed "
-                     "(--scratch names another directory)", directory, in_mib(room.free_bytes),
-                     in_mib(std::min(needed, room.worst_case_bytes + kHeadroom)));
+  return fmt::format(
+      "scratch directory {}: too little room for what the guest may write during the job: {} free, {} needed "
+      "(--scratch names another directory)",
+      directory, in_mib(room.free_bytes), in_mib(std::min(needed, room.worst_case_bytes + kHeadroom)));
 }
 
 std::string in_mib(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / kMiB); }

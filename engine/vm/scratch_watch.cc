@@ -21,14 +21,17 @@ constexpr std::chrono::milliseconds kLookEvery{25};
 }  // namespace
 
 ScratchRoom scratch_room_of(const std::string& directory) {
-  struct statvfs room{};
+  struct statvfs room {};
   if (statvfs(directory.c_str(), &room) != 0) throw_source_errno(errno, "scratch directory " + directory, "statvfs");
   return {room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize, 0, 0};
 }
 
 ScratchWatch::ScratchWatch(const Domain& domain, std::string socket, std::string directory, std::uint64_t worst_case)
-    : domain_(Domain::by_uuid(domain.uri(), domain.uuid())), socket_(std::move(socket)), directory_(std::move(directory)),
-      worst_case_(worst_case), thread_([this](const std::stop_token& stop) { run(stop); }) {}
+    : domain_(Domain::by_uuid(domain.uri(), domain.uuid())),
+      socket_(std::move(socket)),
+      directory_(std::move(directory)),
+      worst_case_(worst_case),
+      thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
 ScratchWatch::~ScratchWatch() { thread_.request_stop(); }
 

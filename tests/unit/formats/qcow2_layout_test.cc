@@ -117,7 +117,8 @@ TEST_P(Qcow2Layout, ReadsBackAsTheDiskWithExactRefcounts) {
 INSTANTIATE_TEST_SUITE_P(Sizes, Qcow2Layout,
                          testing::Values(Case{0, 65536, 1}, Case{512, 65536, 1}, Case{65536, 512, 1}, Case{1 << 20, 512, 0.5},
                                          Case{(3 << 20) + 512, 512, 1}, Case{(5 << 20) + 1, 1024, 0.7}, Case{40 << 20, 4096, 0.9},
-                                         Case{(70 << 20) - 512, 65536, 0.3}, Case{(9 << 20) + 100, 2 << 20, 1}, Case{16 << 20, 512, 0.02}));
+                                         Case{(70 << 20) - 512, 65536, 0.3}, Case{(9 << 20) + 100, 2 << 20, 1},
+                                         Case{16 << 20, 512, 0.02}));
 
 TEST(Qcow2Layout, HoldsOneL2TableAndAFewRefcountBlocksHoweverLargeTheDisk) {
   constexpr std::uint64_t kCluster = 512;
@@ -186,7 +187,8 @@ TEST(Qcow2Geometry, KeepsRoomForARefcountTableOfTheFullDisk) {
   for (const unsigned bits : {9u, 12u, 16u, 21u}) {
     const std::uint64_t cluster = 1ull << bits;
     const auto geometry = Geometry::of(64ull << 30, cluster);
-    const std::uint64_t worst = 1 + geometry.l1_clusters + geometry.refcount_table_clusters + geometry.l1_entries + geometry.guest_clusters;
+    const std::uint64_t worst =
+        1 + geometry.l1_clusters + geometry.refcount_table_clusters + geometry.l1_entries + geometry.guest_clusters;
     const std::uint64_t blocks = div_round_up(worst + worst / (cluster / 2) + 2, cluster / 2);
     EXPECT_GE(geometry.refcount_table_clusters * cluster / 8, blocks) << bits;
   }

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The image locks against each other and against single bytes locked by hand as QEMU locks them. That real QEMU agrees is shown in
-// tests/hostile/test_image_locks.py. Two open files of one process conflict as those of two processes do.
+// The image locks against each other and against single bytes locked by hand as QEMU locks them. That real QEMU agrees is shown
+// in tests/hostile/test_image_locks.py. Two open files of one process conflict as those of two processes do.
 #include "engine/io/image_lock.h"
 
 #include <fcntl.h>
@@ -71,7 +71,9 @@ std::string fault_of(Call call) {
     call();
     return "nothing";
   } catch (const Fault& fault) {
-    const char* kind = fault.kind() == FaultKind::source ? "source: " : fault.kind() == FaultKind::locked ? "locked: " : "other: ";
+    const char* kind = fault.kind() == FaultKind::source   ? "source: "
+                       : fault.kind() == FaultKind::locked ? "locked: "
+                                                           : "other: ";
     return kind + std::string(fault.what());
   }
 }
@@ -135,7 +137,8 @@ TEST_F(ImageLockTest, RefusesASourceWhoseWriteOrResizePermissionIsUsed) {
   for (const off_t byte : {101, 103}) {
     const FileDescriptor vm = open(), file = open();
     ASSERT_TRUE(lock_by_hand(vm, byte));
-    EXPECT_EQ(fault_of([&] { read_lock(file); }), "source: " + path_ + ": in use: another process has it open for writing") << byte;
+    EXPECT_EQ(fault_of([&] { read_lock(file); }), "source: " + path_ + ": in use: another process has it open for writing")
+        << byte;
   }
 }
 

@@ -39,7 +39,9 @@ TEST(BackupXml, ReadsARunningJob) {
 
 TEST(BackupXml, KnowsAJobThatIsNotOursByItsMissingSocket) {
   EXPECT_EQ(parse_backup("<domainbackup mode='push'><disks/></domainbackup>").socket, "");
-  EXPECT_EQ(parse_backup("<domainbackup mode='pull'><server transport='tcp' name='localhost' port='10809'/></domainbackup>").socket, "");
+  EXPECT_EQ(
+      parse_backup("<domainbackup mode='pull'><server transport='tcp' name='localhost' port='10809'/></domainbackup>").socket,
+      "");
   EXPECT_FALSE(parse_backup("no XML").pull);
 }
 

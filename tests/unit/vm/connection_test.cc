@@ -12,7 +12,8 @@ namespace nasbackup::vm {
 namespace {
 
 TEST(LibvirtUri, IsLocalWithoutHostAndTransport) {
-  for (const char* uri : {"qemu:///system", "qemu:///session", "qemu+unix:///system?socket=/run/x", "test:///default", "", "alias"}) {
+  for (const char* uri :
+       {"qemu:///system", "qemu:///session", "qemu+unix:///system?socket=/run/x", "test:///default", "", "alias"}) {
     EXPECT_TRUE(is_local_uri(uri)) << uri;
   }
 }

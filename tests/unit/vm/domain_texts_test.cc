@@ -10,18 +10,19 @@ namespace nasbackup::vm {
 namespace {
 
 TEST(DomainTexts, ListDisksAsVirshDoes) {
-  EXPECT_EQ(disk_table("<domain><devices>"
-                       "<disk type='file' device='disk'><source file='/tmp/vmlab/disks/a.qcow2' index='6'/><target dev='vda'/></disk>"
-                       "<disk type='file' device='disk'><source file='/tmp/vmlab/disks/b &amp; &apos;x&apos; &quot;y&quot;.img'/>"
-                       "<target dev='vdb'/></disk>"
-                       "<disk type='file' device='cdrom'><driver name='qemu'/><target dev='hdb' bus='ide'/></disk>"
-                       "</devices></domain>"),
-            " Target   Source\n"
-            "--------------------------------------------\n"
-            " vda      /tmp/vmlab/disks/a.qcow2\n"
-            " vdb      /tmp/vmlab/disks/b & 'x' \"y\".img\n"
-            " hdb      -\n"
-            "\n");
+  EXPECT_EQ(
+      disk_table("<domain><devices>"
+                 "<disk type='file' device='disk'><source file='/tmp/vmlab/disks/a.qcow2' index='6'/><target dev='vda'/></disk>"
+                 "<disk type='file' device='disk'><source file='/tmp/vmlab/disks/b &amp; &apos;x&apos; &quot;y&quot;.img'/>"
+                 "<target dev='vdb'/></disk>"
+                 "<disk type='file' device='cdrom'><driver name='qemu'/><target dev='hdb' bus='ide'/></disk>"
+                 "</devices></domain>"),
+      " Target   Source\n"
+      "--------------------------------------------\n"
+      " vda      /tmp/vmlab/disks/a.qcow2\n"
+      " vdb      /tmp/vmlab/disks/b & 'x' \"y\".img\n"
+      " hdb      -\n"
+      "\n");
 }
 
 TEST(DomainTexts, ListInterfacesAsVirshDoes) {

@@ -42,10 +42,10 @@ std::string message_of(const DomainDescription& domain, const std::vector<std::s
 }
 
 TEST(DomainXml, TakesEveryPropertyOfADisk) {
-  const DomainDescription domain = parse_domain(domain_with(
-      file_disk("vda", "<serial>abc&amp;1</serial>") +
-      "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg/data'/>"
-      "<target dev='sda' bus='scsi'/><readonly/><transient/></disk>"));
+  const DomainDescription domain =
+      parse_domain(domain_with(file_disk("vda", "<serial>abc&amp;1</serial>") +
+                               "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg/data'/>"
+                               "<target dev='sda' bus='scsi'/><readonly/><transient/></disk>"));
   EXPECT_EQ(domain.name, "i-2-10-VM");
   EXPECT_EQ(domain.id, 7);
   ASSERT_EQ(domain.disks.size(), 2u);
@@ -64,16 +64,18 @@ TEST(DomainXml, TakesEveryPropertyOfADisk) {
 }
 
 TEST(DomainXml, NeverListsCdromAndFloppy) {
-  const DomainDescription domain = parse_domain(domain_with(
-      "<disk type='file' device='cdrom'><source file='/iso'/><target dev='hda' bus='ide'/><readonly/></disk>"
-      "<disk type='file' device='floppy'><source file='/img'/><target dev='fda' bus='fdc'/></disk>" + file_disk("vda")));
+  const DomainDescription domain = parse_domain(
+      domain_with("<disk type='file' device='cdrom'><source file='/iso'/><target dev='hda' bus='ide'/><readonly/></disk>"
+                  "<disk type='file' device='floppy'><source file='/img'/><target dev='fda' bus='fdc'/></disk>" +
+                  file_disk("vda")));
   EXPECT_EQ(targets(domain.disks), std::vector<std::string>{"vda"});
   EXPECT_EQ(domain.disks[0].position, 0u);
 }
 
 TEST(DomainXml, SeesEncryptionWhereverItStands) {
   const std::string secret = "<encryption format='luks'><secret type='passphrase' uuid='x'/></encryption>";
-  const std::string inside = "<disk type='file' device='disk'><source file='/a'>" + secret + "</source><target dev='vdb'/></disk>";
+  const std::string inside =
+      "<disk type='file' device='disk'><source file='/a'>" + secret + "</source><target dev='vdb'/></disk>";
   const std::string backing = "<disk type='file' device='disk'><source file='/a'/><backingStore type='file'><source file='/b'>" +
                               secret + "</source></backingStore><target dev='vdc'/></disk>";
   const DomainDescription domain = parse_domain(domain_with(file_disk("vda", secret) + inside + backing + file_disk("vdd")));
@@ -93,8 +95,8 @@ TEST(DomainXml, NamesVolumesAsCloudStackDoes) {
 }
 
 TEST(DomainXml, FallsBackToTheTargetWhenTheVolumeHasNoUsableName) {
-  const DomainDescription domain = parse_domain(domain_with(
-      "<disk type='network' device='disk'><source protocol='rbd' name='pool/..'/><target dev='vda'/></disk>"));
+  const DomainDescription domain = parse_domain(
+      domain_with("<disk type='network' device='disk'><source protocol='rbd' name='pool/..'/><target dev='vda'/></disk>"));
   EXPECT_EQ(domain.disks[0].id, "vda");
   EXPECT_EQ(domain.disks[0].protocol, "rbd");
 }

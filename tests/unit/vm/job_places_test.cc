@@ -41,7 +41,8 @@ TEST_F(JobPlacesTest, TakesTheDirectoryOfThatNumberAndNoOther) {
 TEST_F(JobPlacesTest, RemovesOnlyWhatCarriesTheRunsOwnId) {
   const std::string run = "0123456789abcdef";
   const std::string other = "fedcba9876543210";
-  for (const std::string& name : {socket_name(run), scratch_name(run, "vda"), scratch_name(other, "vda"), std::string("monitor.sock")}) {
+  for (const std::string& name :
+       {socket_name(run), scratch_name(run, "vda"), scratch_name(other, "vda"), std::string("monitor.sock")}) {
     touch(name);
   }
   remove_job_places({root_ + "/" + socket_name(run), root_, ""}, run);
