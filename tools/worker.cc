@@ -48,9 +48,10 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   pipes.messages.close();
   std::stop_source stop;
   std::thread(wait_for_stop, pipes.control.get(), std::ref(stop)).detach();
-  const JobControl control{stop.get_token(), std::move(lifeline), write_message};
+  const JobControl control{stop.get_token(), lifeline, write_message};
   const std::string answer = perform(request, control).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  write_all(pipes.result.get(), answer + "\n");
+  // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
+  if (!write_all(pipes.result.get(), answer + "\n")) lifeline->abandon();
   pipes.result.close();
   ::_exit(0);
 }

@@ -88,6 +88,8 @@ class ASupervisorThatIsKilled(CliTest):
         self.finish(process)
         wait_until("the worker stops", lambda: not alive(worker))
         self.assert_nothing_left()
+        locks = [path for path in Path("/run/nasbackup").glob("run-*.lock") if path.read_text().strip() == str(process.pid)]
+        self.assertEqual(locks, [], "the run's lock is gone too")
 
 
 class AHungTarget(CliTest):
