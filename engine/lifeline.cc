@@ -11,10 +11,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <new>
 #include <string>
 
 #include "engine/io/fault.h"
+#include "engine/io/file_descriptor.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/nasbackup.h"
 #include "engine/set/run_lock.h"
@@ -48,19 +50,41 @@ std::string lock_path(const LifelineState& state) {
   return std::string(set::kRunDirectory) + "/run-" + state.run_id.data() + ".lock";
 }
 
+// Lock files of dead runs. Each is removed under its own lock, so that a run that has just made its file either has the lock by
+// now, or finds its file gone and makes it again.
+void remove_dead_locks() {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(set::kRunDirectory, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("run-") || !name.ends_with(".lock")) continue;
+    const FileDescriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (file && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+  }
+}
+
+/// A new lock file, locked; nothing when somebody removed it in between.
+FileDescriptor make_lock(const std::string& path) {
+  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file) throw Fault(FaultKind::failed, path + ": create: " + std::strerror(errno));
+  // Waits: whoever asks whether the run is alive holds the lock for a moment.
+  while (::flock(file.get(), LOCK_EX) != 0)
+    if (errno != EINTR) throw Fault(FaultKind::failed, path + ": lock: " + std::strerror(errno));
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) throw Fault(FaultKind::failed, path + ": stat: " + std::strerror(errno));
+  return info.st_nlink > 0 ? std::move(file) : FileDescriptor();
+}
+
 // Only root has /run/nasbackup. Without it a run has no lock, which only a backup needs (and says).
 int take_run_lock(const LifelineState& state) {
   if (::geteuid() != 0) return -1;
   set::make_run_directory();
-  const std::string path = lock_path(state);
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) throw Fault(FaultKind::failed, path + ": create: " + std::strerror(errno));
-  // Waits: whoever asks whether the run is alive holds the lock for a moment.
-  while (::flock(fd, LOCK_EX) != 0)
-    if (errno != EINTR) throw Fault(FaultKind::failed, path + ": lock: " + std::strerror(errno));
+  remove_dead_locks();
+  FileDescriptor lock;
+  while (!lock) lock = make_lock(lock_path(state));
   const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::write(fd, pid.data(), pid.size()) < 0) throw Fault(FaultKind::failed, path + ": write: " + std::strerror(errno));
-  return fd;
+  if (::write(lock.get(), pid.data(), pid.size()) < 0)
+    throw Fault(FaultKind::failed, lock_path(state) + ": write: " + std::strerror(errno));
+  return lock.release();
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "engine/io/fault.h"
+#include "engine/io/lifeline_state.h"
 #include "engine/io/on_thread.h"
 
 namespace nasbackup {
@@ -31,8 +32,9 @@ std::uint64_t device_size(int fd, const std::string& path) {
 
 }  // namespace
 
-FileSource::FileSource(asio::any_io_executor pool, std::string path, bool shared, unsigned depth)
-    : pool_(std::move(pool)), path_(std::move(path)), depth_(depth) {
+FileSource::FileSource(asio::any_io_executor pool, std::string path, bool shared, unsigned depth, LifelineState* lifeline)
+    : pool_(std::move(pool)), path_(std::move(path)), depth_(depth), lifeline_(lifeline) {
+  const TargetCall mark(lifeline_);
   // O_NONBLOCK: a FIFO must not hang us before fstat has told that it is one.
   file_ = FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file_ && errno == ENOENT) throw Fault(FaultKind::not_found, path_ + ": open: no such file");
@@ -75,6 +77,7 @@ std::vector<Extent> FileSource::extents_now(GuestOffset from, std::uint64_t gran
 /// only data.
 std::uint64_t FileSource::seek(std::uint64_t from, int whence) const {
   if (is_device_) return whence == SEEK_DATA ? from : size_;
+  const TargetCall mark(lifeline_);
   const off_t found = ::lseek(file_.get(), static_cast<off_t>(from), whence);
   if (found >= 0) return std::max(static_cast<std::uint64_t>(found), from);
   if (errno == ENXIO) return size_;
@@ -91,6 +94,7 @@ void FileSource::read_now(GuestOffset from, std::span<std::byte> into) const {
   const std::uint64_t inside = std::min<std::uint64_t>(into.size(), size_ - std::min(size_, from.value));
   std::uint64_t done = 0;
   while (done < inside) {
+    const TargetCall mark(lifeline_);
     const ssize_t got = ::pread(file_.get(), into.data() + done, inside - done, static_cast<off_t>(from.value + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw_source_errno(errno, path_, "read at " + std::to_string(from.value + done));
@@ -104,6 +108,7 @@ void FileSource::read_now(GuestOffset from, std::span<std::byte> into) const {
 
 asio::awaitable<void> FileSource::confirm() {
   auto look = [&] {
+    const TargetCall mark(lifeline_);
     if (lock_) lock_->confirm_undisturbed();
     struct stat info {};
     if (::fstat(file_.get(), &info) != 0) throw_source_errno(errno, path_, "stat");

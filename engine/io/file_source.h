@@ -16,10 +16,13 @@
 
 namespace nasbackup {
 
+struct LifelineState;
+
 class FileSource final : public BlockSource {
  public:
-  /// `shared`: do not look at locks (as qemu-img -U). `depth`: reads worth having under way. Throws Fault.
-  FileSource(asio::any_io_executor pool, std::string path, bool shared, unsigned depth);
+  /// `shared`: do not look at locks (as qemu-img -U). `depth`: reads worth having under way. A source may lie on a file system
+  /// that hangs, too: its calls are marked on `lifeline`, which may be null. Throws Fault.
+  FileSource(asio::any_io_executor pool, std::string path, bool shared, unsigned depth, LifelineState* lifeline);
 
   SourceTraits traits() const noexcept override { return {size_, 1, depth_}; }
   asio::awaitable<std::vector<Extent>> extents(GuestOffset from, std::uint64_t granularity) override;
@@ -37,6 +40,7 @@ class FileSource final : public BlockSource {
   std::uint64_t size_ = 0;
   bool is_device_ = false;
   unsigned depth_;
+  LifelineState* lifeline_;
   std::optional<ImageLock> lock_;
 };
 

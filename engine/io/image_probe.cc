@@ -76,7 +76,8 @@ ProbedImage probe_image(const std::string& path, LifelineState* lifeline) {
   return image;
 }
 
-void refuse_unless_raw(const std::string& path) {
+void refuse_unless_raw(const std::string& path, LifelineState* lifeline) {
+  const TargetCall mark(lifeline);
   const FileDescriptor file = open_image(path);
   struct stat info {};
   if (::fstat(file.get(), &info) != 0 || !(S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))) return;  // its opening says why

@@ -27,6 +27,6 @@ ProbedImage probe_image(const std::string& path, LifelineState* lifeline);
 
 /// A raw guest disk must not be able to pose as another format, and we read no other format as a source: without `-f` a file
 /// that looks like one is refused.
-void refuse_unless_raw(const std::string& path);
+void refuse_unless_raw(const std::string& path, LifelineState* lifeline);
 
 }  // namespace nasbackup

@@ -110,8 +110,7 @@ const std::shared_ptr<NbdConnection>& NbdSource::least_busy() noexcept {
 
 /// A block status that was asked for. Shared with the coroutine that waits for the answer, which may outlive the source.
 struct NbdSource::Question {
-  Question(asio::any_io_executor loop, GuestRange about, std::uint64_t disk_size)
-      : range(about), disk_size(disk_size), answered(loop) {}
+  Question(asio::any_io_executor loop, GuestRange about, std::uint64_t size) : range(about), disk_size(size), answered(loop) {}
   GuestRange range;
   std::uint64_t disk_size;
   Wakeup answered;

@@ -34,13 +34,14 @@ bool is_block_device(const std::string& path, LifelineState* lifeline) {
 }
 
 // A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
-asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds) {
+asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
+                                                          LifelineState* lifeline) {
   if (is_nbd_uri(place.location)) {
     NbdSource::Options options{place.location, bounds.connections, bounds.io_timeout};
     co_return co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
   }
-  if (place.format.empty()) refuse_unless_raw(place.location);
-  co_return std::make_unique<FileSource>(job.pool(), place.location, place.shared, 2 * job.threads());
+  if (place.format.empty()) refuse_unless_raw(place.location, lifeline);
+  co_return std::make_unique<FileSource>(job.pool(), place.location, place.shared, 2 * job.threads(), lifeline);
 }
 
 asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const TargetPlace& place, std::uint64_t size,
@@ -49,7 +50,7 @@ asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const Ta
   if (is_nbd_uri(place.location))
     co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
   if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
-  co_return FileTarget::create(place.location, lifeline);
+  co_return FileTarget::create(place.location, place.format == "qcow2", lifeline);
 }
 
 std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, const std::string& source, std::uint64_t size,
@@ -76,7 +77,7 @@ bool is_null_target(const std::string& location) noexcept { return location == "
 asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,
                                              LifelineState* lifeline) {
   DiskPipeline pipeline;
-  pipeline.source = co_await open_source(job, source, bounds);
+  pipeline.source = co_await open_source(job, source, bounds, lifeline);
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
   pipeline.layout = make_layout(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster, lifeline);
