@@ -198,8 +198,8 @@ class FragmentsFile(Contest):
 
     def start(self):
         full, torn, binary = self.house.dense(self.house.data), self.house.fragments(), self.house.binary
-        self.warm = [full, torn]
-        self.contenders = [Ours("nasbackup, fragments", binary, ["-f", "raw", torn], torn),
+        flat, self.warm = self.house.flat_fragments(), [full, torn]
+        self.contenders = [Ours("nasbackup, fragments", binary, ["-f", "raw", torn], flat),
                            Ours("nasbackup, full", binary, ["-f", "raw", full], full)]
 
 
@@ -209,12 +209,12 @@ class FragmentsNbd(Contest):
 
     def start(self):
         full, torn, binary = self.house.dense(self.house.data), self.house.fragments(), self.house.binary
-        self.warm = [full, torn]
+        flat, self.warm = self.house.flat_fragments(), [full, torn]
         self.servers = [Nbdkit(self.house.work, name, ["-r", "file", path]) for name, path in (("full", full), ("torn", torn))]
         for server in self.servers:
             server.start()
         full_uri, torn_uri = (server.uri for server in self.servers)
-        self.contenders = [Ours("nasbackup, fragments", binary, [torn_uri], torn),
+        self.contenders = [Ours("nasbackup, fragments", binary, [torn_uri], flat),
                            Ours("nasbackup, full", binary, [full_uri], full)]
 
     def stop(self):
@@ -231,11 +231,11 @@ class FragmentsMemory(Contest):
 
     def start(self):
         torn, binary = self.house.fragments(), self.house.binary
-        self.warm = [torn]
+        flat, self.warm = self.house.flat_fragments(), [torn]
         self.server = Nbdkit(self.house.work, "torn", ["-r", "file", torn])
         self.server.start()
-        self.contenders = [Ours("nasbackup from NBD", binary, [self.server.uri], torn),
-                           Ours("nasbackup from the raw file", binary, ["-f", "raw", torn], torn)]
+        self.contenders = [Ours("nasbackup from NBD", binary, [self.server.uri], flat),
+                           Ours("nasbackup from the raw file", binary, ["-f", "raw", torn], flat)]
 
     def stop(self):
         self.server.stop()
@@ -261,3 +261,7 @@ class House:
 
     def fragments(self):
         return self._disk("fragments.raw", lambda path: disks.make_fragments(path, self.data))
+
+    def flat_fragments(self):
+        """The same bytes without holes, for the comparison: qemu-img takes half a minute for 1 GiB of fragments."""
+        return self._disk("flat.raw", lambda path: disks.copy_flat(self.fragments(), path))

@@ -29,7 +29,7 @@ def choose_files(top, amount):
     """Files of `top` in an order that mixes all of it and is the same every time, until `amount` bytes are reached."""
     chosen, total = [], 0
     for path in sorted(files_under(top), key=lambda p: hashlib.sha256(os.fsencode(p)).digest()):
-        size = os.stat(path).st_size
+        size = -(-os.stat(path).st_size // FRAGMENT) * FRAGMENT  # whole blocks of the file system
         if size <= LARGEST_FILE and total + size <= amount:
             chosen.append(path)
             total += size
@@ -48,7 +48,7 @@ def make_realistic(path, data, top="/usr"):
     """An ext4 file system with about `data` bytes of real files in a disk eight times as large."""
     tree = path + ".tree"
     os.makedirs(tree)
-    copy_tree(choose_files(top, int(data * 0.93)), top, tree)  # the rest: metadata and what blocks round up
+    copy_tree(choose_files(top, int(data * 0.96)), top, tree)  # the rest: metadata
     with open(path, "wb") as disk:
         disk.truncate(max(8 * data, 64 * MIB))
     subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, "-U", UUID, "-m", "0",
@@ -76,6 +76,11 @@ def make_fragments(path, size):
         disk.truncate(size)
         for index, block in enumerate(random_blocks(size // 2, FRAGMENT, 2)):
             os.pwrite(disk.fileno(), block, 2 * index * FRAGMENT)
+
+
+def copy_flat(path, copy):
+    """The same bytes, with zeroes in place of holes."""
+    subprocess.run(["cp", "--sparse=never", "--reflink=never", path, copy], check=True)
 
 
 def make_empty(path, size=16 * TIB):
