@@ -180,7 +180,11 @@ asio::awaitable<std::vector<NbdExtent>> NbdConnection::block_status(std::uint64_
 asio::awaitable<void> NbdConnection::run(Command& command, const std::function<std::int64_t()>& issue) {
   if (under_way_ == 0) last_activity_ns_ = monotonic_ns();
   // Refused at once: libnbd will not call back, so there is nothing to wait for.
-  if (issue() == -1) throw Fault(death_kind_, name() + ": " + (death_.empty() ? last_error() : death_));
+  if (issue() == -1) {
+    if (!is_over()) throw Fault(options_.fault, name() + ": " + last_error());
+    command.error = ENOTCONN;
+    co_return;
+  }
   ++under_way_;
   follow();
   while (!command.done) co_await command.completed.wait();

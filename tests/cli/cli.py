@@ -19,6 +19,9 @@ MIB = 1 << 20
 
 DONE, FAILED, WARNINGS, NOT_FOUND, LOCKED, DAMAGED, TARGET_FULL, SOURCE, TIMED_OUT, USAGE = 0, 1, 3, 10, 11, 13, 14, 15, 16, 64
 
+# Whoever runs us under nohup: what is tested starts as from a terminal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 def wait_until(what, holds, limit=60):
     """Waits for a condition; an error and not a judgement when it never comes."""
