@@ -224,15 +224,13 @@ class LabTest(unittest.TestCase):
         for text in says:
             self.assertRegex(result.err + result.out, text)
 
-    def assert_nothing_left(self, domain, published=0, killed=False):
-        """No job, scratch file, socket, checkpoint, process or partial set; the guest runs on without an I/O error.
-        A killed run leaves its lock file (free) in /run."""
+    def assert_nothing_left(self, domain, published=0):
+        """No job, scratch file, socket, checkpoint, process, lock or partial set; the guest has seen no I/O error."""
         wait_until("our processes to end", lambda: not our_processes())
         self.assertEqual(domain.leftovers(), [])
         self.assertEqual(judge.partials_under(self.target), [])
         self.assertEqual(len(self.sets(domain)), published)
-        if not killed:
-            self.assertEqual([str(path) for path in Path("/run/nasbackup").glob("run-*")], [])
+        self.assertEqual([str(path) for path in Path("/run/nasbackup").glob("run-*")], [])
         if domain.handle.isActive():
             self.assertEqual(domain.io_errors(), [])
 

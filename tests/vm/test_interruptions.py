@@ -110,7 +110,7 @@ class Signals(lab.LabTest):
         wait_until("the processes to end", lambda: not lab.our_processes())
         self.assertEqual(self.sets(domain), [])
         self.assert_status(self.backup(domain), DONE)
-        self.assert_nothing_left(domain, published=1, killed=True)
+        self.assert_nothing_left(domain, published=1)
 
     def test_that_kill_everything_leave_what_the_next_run_sweeps(self):
         domain = self.domain(disks=[self.disk("vda", 64 * MIB, fill=8 * MIB)])
@@ -119,7 +119,7 @@ class Signals(lab.LabTest):
         wait_until("the processes to end", lambda: not lab.our_processes())
         self.assertEqual(self.sets(domain), [])
         self.assert_status(self.backup(domain), DONE)
-        self.assert_nothing_left(domain, published=1, killed=True)
+        self.assert_nothing_left(domain, published=1)
 
 
 class FiftyKills(lab.LabTest):
@@ -143,7 +143,7 @@ class FiftyKills(lab.LabTest):
             judge.same(self.image(backup_set, "vda"), domain.disks[0].path)
         before = len(self.sets(domain))
         self.assert_status(self.backup(domain), DONE)
-        self.assert_nothing_left(domain, published=before + 1, killed=True)
+        self.assert_nothing_left(domain, published=before + 1)
 
 
 if __name__ == "__main__":
