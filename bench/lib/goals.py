@@ -63,7 +63,8 @@ def time_goals():
     yield against("nbdkit", "NbdkitFile", QEMU, 0.85, "nbdkit file: against qemu-img convert")
     yield against("raw", "RawFile", QEMU_RAW, 0.8, "raw file: against qemu-img convert")
     yield alone("empty", "EmptyFile", OURS, 2, "s", "empty disk, sparse file", stats.seconds)
-    yield alone("empty", "EmptyNbd", OURS, 2, "s", "empty disk, nbdkit", stats.seconds)
+    yield alone("empty", "EmptyNbd", OURS, 2, "s", "empty disk, nbdkit null", stats.seconds)
+    yield alone("empty", "EmptyNbdMemory", OURS, 2, "s", "empty disk, nbdkit memory", stats.seconds)
 
 
 def shape_goals():
