@@ -120,6 +120,24 @@ class Goals(unittest.TestCase):
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
 
 
+class Stopwatch(unittest.TestCase):
+    def test_counts_what_a_command_left_behind(self):
+        found = runner.time_steps([["sh", "-c", "(setsid sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' &)"]])
+        self.assertEqual(found["status"], 0)
+        self.assertGreater(found["user"] + found["system"], 0.02)
+
+    def test_stops_at_the_first_command_that_fails(self):
+        self.assertEqual(runner.time_steps([["sh", "-c", "exit 7"], ["sh", "-c", "exit 8"]])["status"], 7)
+
+    def test_gives_a_command_up_that_takes_too_long(self):
+        self.assertEqual(runner.time_steps([["sleep", "60"]], timeout=0.5)["status"], "timed out")
+
+    def test_sees_the_memory_of_grandchildren(self):
+        hungry = "import time; data = b'x' * (64 << 20); time.sleep(0.5)"
+        found = runner.time_steps([["sh", "-c", f'/usr/bin/python3 -c "{hungry}"; true']], detail=True)
+        self.assertGreater(found["peak_pss"], 64 << 20)
+
+
 class Statistics(unittest.TestCase):
     def test_the_mean_size_of_reads_is_what_nbdkit_counted(self):
         text = "total: 9 ops\nread: 8 ops, 0.000230 s, 4.00 MiB, 13.43 GiB/s op, 147.83 KiB/s total\n"
