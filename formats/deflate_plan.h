@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which deflate library serves which level, and with how much history. Plain values, safe everywhere.
+#pragma once
+
+#include <string_view>
+
+#include "formats/compression.h"
+
+namespace nasbackup {
+
+enum class DeflateLibrary { igzip, libdeflate, zlib };
+
+struct DeflatePlan {
+  DeflateLibrary library;
+  int level;         // on that library's scale
+  int history_bits;  // 12 or 15
+};
+
+/// The history depends on the level alone, the library on what was built in. `compression` is of the codec zlib.
+DeflatePlan plan_deflate(const Compression& compression) noexcept;
+std::string_view name_of(DeflateLibrary library) noexcept;
+
+}  // namespace nasbackup
