@@ -56,8 +56,10 @@ void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line)
 
 void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
   disk.file = names_.next(disk.id, disk.order == 0);
-  transfers_.push_back(
-      {disk.name, disk.source, std::move(source), {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2"}});
+  transfers_.push_back({disk.name,
+                        disk.source,
+                        std::move(source),
+                        {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression_of(options_)}});
   disks_.push_back(std::move(disk));
 }
 

@@ -24,6 +24,8 @@ void check_formats(const ConvertOptions& options) {
     throw Fault(FaultKind::usage, "-f " + options.source_format + ": write -f raw, the one format that is read");
   if (options.target_format != "qcow2" && options.target_format != "raw")
     throw Fault(FaultKind::usage, "-O " + options.target_format + ": write -O qcow2 or -O raw");
+  if (!options.compression.empty() && options.target_format != "qcow2")
+    throw Fault(FaultKind::usage, "--compress: -O " + options.target_format + " cannot hold it: write -O qcow2, or leave -c out");
 }
 
 bool is_device(const std::string& path, LifelineState& lifeline) {
@@ -48,7 +50,7 @@ JobReport convert_one(const ConvertOptions& options, const JobControl& control) 
   const TransferDisk disk{"disk0",
                           nbd_uri_for_people(options.source),
                           {options.source, options.source_format, options.shared_source},
-                          {file ? file->hidden_path() : options.target, options.target_format}};
+                          {file ? file->hidden_path() : options.target, options.target_format, compression_of(options)}};
   JobReport report;
   report.disks = transfer.run({disk});
   state.phase = "publishing";

@@ -104,6 +104,7 @@ struct TransferOptions {
   std::uint64_t memory = 256ull << 20;       ///< bound on what the whole run may use
   unsigned connections = 0;                  ///< NBD connections for each disk; 0: what is best for the server
   std::uint64_t cluster_size = 64ull << 10;  ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
+  std::string compression;                   ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
   std::uint64_t rate = 0;                    ///< bytes read per second, all disks together; 0: no limit
   std::uint64_t burst = 0;                   ///< 0: a tenth of a second of `rate`
   std::chrono::seconds io_timeout{60};       ///< an NBD source that neither sends nor takes anything so long is given up
@@ -146,7 +147,13 @@ struct DiskReport {
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
   std::uint64_t stored_bytes = 0;  ///< size of the image file
   double seconds = 0;
-  std::map<std::string, double> stages;  ///< busy seconds of each stage ("read", "encode", "write", "flush")
+  std::map<std::string, double> stages;  ///< busy seconds of each stage ("throttle", "read", "encode", "place", "write" …)
+  std::map<std::string, double> cpu;     ///< CPU seconds, all threads, of the stages that use several ("encode" …)
+  std::string compression;               ///< "zlib:default" …; empty: none
+  std::string chosen;                    ///< what `auto` chose: "zlib:1 20 %, zlib:5 80 %"
+  std::uint64_t compressed_clusters = 0;
+  std::uint64_t compressed_bytes = 0;  ///< their streams
+  std::uint64_t plain_clusters = 0;    ///< stored as they were: they did not shrink, or nothing is compressed
 };
 
 struct JobReport {

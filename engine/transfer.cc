@@ -10,6 +10,7 @@
 
 #include "engine/io/lifeline_state.h"
 #include "engine/pipeline/task_group.h"
+#include "formats/format_error.h"
 #include "formats/qcow2_format.h"
 
 namespace nasbackup {
@@ -32,6 +33,7 @@ void check_options(const TransferOptions& options) {
   if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
   if (options.connections > kMostConnections)
     refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
+  compression_of(options);
 }
 
 DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
@@ -44,10 +46,17 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
   report.data_bytes = counts.data_bytes;
   report.zero_bytes = counts.zero_bytes;
   report.stored_bytes = counts.stored_bytes;
-  report.stages = {{"read", counts.read.seconds()},
-                   {"encode", counts.encode.seconds()},
-                   {"write", counts.write.seconds()},
-                   {"flush", counts.flush.seconds()}};
+  const EncoderCounts encoded = copy.encoder().counts();
+  report.compression = disk.target.compression ? to_string(*disk.target.compression) : "";
+  report.chosen = copy.encoder().chosen();
+  report.compressed_clusters = encoded.compressed_clusters;
+  report.compressed_bytes = encoded.compressed_bytes;
+  report.plain_clusters = encoded.plain_clusters;
+  report.cpu["encode"] = encoded.cpu_seconds;
+  const StageClocks& clocks = copy.clocks();
+  report.stages = {{"throttle", clocks.throttle.seconds()}, {"read", clocks.read.seconds()},
+                   {"encode", clocks.encode.seconds()},     {"place", clocks.place.seconds()},
+                   {"write", clocks.write.seconds()},       {"flush", clocks.flush.seconds()}};
   return report;
 }
 
@@ -59,6 +68,15 @@ asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, DiskRep
 }
 
 }  // namespace
+
+std::optional<Compression> compression_of(const TransferOptions& options) {
+  if (options.compression.empty()) return std::nullopt;
+  try {
+    return parse_compression(options.compression);
+  } catch (const FormatError& error) {
+    throw Fault(FaultKind::usage, std::string("--") + error.what());
+  }
+}
 
 Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, std::stop_token stop)
     : options_((check_options(options), options)),

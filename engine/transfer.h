@@ -18,6 +18,9 @@ namespace nasbackup {
 
 struct LifelineState;
 
+/// The option's word as the codec and level that it names, nothing for an empty one. Throws Fault(usage).
+std::optional<Compression> compression_of(const TransferOptions& options);
+
 /// One disk of a job.
 struct TransferDisk {
   std::string name;    ///< in the report

@@ -86,10 +86,12 @@ std::uint32_t history_of(const Compression& compression) noexcept {
   return compression.codec == Codec::zstd ? 0 : std::uint32_t{1} << plan_deflate(compression).history_bits;
 }
 
-std::vector<Compression> ladder_of(Codec codec) {
-  const auto rung = [codec](int number) { return Compression{codec, Level::number, number}; };
-  if (codec == Codec::zstd) return {rung(-3), rung(1), rung(2), rung(3), rung(6), rung(9)};
-  return {rung(1), rung(3), rung(5), rung(6), rung(9)};
+std::vector<Rung> ladder_of(Codec codec) {
+  const auto rung = [codec](int number, double mib_per_second) {
+    return Rung{{codec, Level::number, number}, mib_per_second};
+  };
+  if (codec == Codec::zstd) return {rung(-3, 450), rung(1, 330), rung(2, 300), rung(3, 220), rung(6, 80), rung(9, 50)};
+  return {rung(1, 380), rung(3, 95), rung(5, 75), rung(6, 62), rung(9, 30)};
 }
 
 }  // namespace nasbackup

@@ -39,7 +39,12 @@ std::string_view encoder_of(const Compression& compression) noexcept;
 /// reader takes. Of auto: the most that it may use. zstd reaches back over the whole cluster, which is 0 here.
 std::uint32_t history_of(const Compression& compression) noexcept;
 
+/// One step of auto's ladder, with what it does on one thread here or there: a first guess, only the ratios must be near.
+struct Rung {
+  Compression compression;
+  double mib_per_second;
+};
 /// The rungs of auto, from fast to strong, each cheaper than the next.
-std::vector<Compression> ladder_of(Codec codec);
+std::vector<Rung> ladder_of(Codec codec);
 
 }  // namespace nasbackup

@@ -5,6 +5,7 @@
 // Used by one thread at a time, in rising guest order (asserted): that order is what makes equal inputs equal files.
 #pragma once
 
+#include "formats/encoded_run.h"
 #include "formats/units.h"
 #include "formats/write_batch.h"
 
@@ -14,12 +15,13 @@ class ImageLayout {
  public:
   virtual ~ImageLayout() = default;
 
-  /// Places whole clusters of guest data; `data` must outlive the writing of `out`. Throws FormatError when the format is full.
-  virtual void store(GuestOffset at, std::span<const std::byte> data, WriteBatch& out) = 0;
+  /// Places guest data; plain clusters must outlive the writing of `out`, a compressed one is copied. Throws FormatError when the
+  /// format is full.
+  virtual void store(const EncodedRun& run, WriteBatch& out) = 0;
   /// A run of guest bytes that reads as zero.
   virtual void skip(GuestRange zeroes, WriteBatch& out) = 0;
-  /// After the last cluster: the tables that are still held. Until write_header's batch is written too, no reader takes the
-  /// file for an image.
+  /// After the last cluster: what is still held of data and tables. Until write_header's batch is written too, no reader takes
+  /// the file for an image.
   virtual void write_tables(WriteBatch& out) = 0;
   /// To be written once everything before is on stable storage.
   virtual void write_header(WriteBatch& out) = 0;

@@ -68,6 +68,14 @@ static_assert(sizeof(ExtensionHead) == 8);
 inline constexpr std::uint32_t kExtensionEnd = 0;
 inline constexpr std::uint32_t kExtensionBackingFormat = 0xe2792aca;
 inline constexpr std::uint32_t kExtensionFeatureNames = 0x6803f857;
+inline constexpr std::uint32_t kExtensionCryptoHeader = 0x0537be77;
+
+/// Section "Full disk encryption header pointer".
+struct CryptoHeaderPointer {
+  Be64 offset;  ///< of the LUKS header in the file, at a cluster
+  Be64 length;
+};
+static_assert(sizeof(CryptoHeaderPointer) == 16);
 
 /// Section "Feature name table".
 struct FeatureName {
@@ -80,6 +88,12 @@ static_assert(sizeof(FeatureName) == 48);
 // Sections "L1 table entry" and "L2 table entry", "Standard Cluster Descriptor".
 inline constexpr std::uint64_t kEntryOffsetMask = 0x00fffffffffffe00;
 inline constexpr std::uint64_t kEntryCopied = std::uint64_t{1} << 63;  ///< the refcount is exactly one
+
+/// Section "Compressed Clusters Descriptor".
+inline constexpr std::uint64_t kEntryCompressed = std::uint64_t{1} << 62;
+inline constexpr std::uint64_t kCompressedSector = 512;  ///< what "additional sectors" counts
+/// The bit at which the number of additional sectors begins; below it stands the host byte offset.
+constexpr unsigned compressed_offset_bits(unsigned cluster_bits) noexcept { return 62 - (cluster_bits - 8); }
 
 inline constexpr unsigned kRefcountOrder = 4;  ///< 16-bit refcounts, QEMU's default
 using Refcount = Be16;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "formats/format_error.h"
+#include "formats/qcow2_compressed_area.h"
 #include "formats/qcow2_format.h"
 
 namespace nasbackup::qcow2 {
@@ -38,7 +39,7 @@ std::uint64_t refcount_table_clusters_for(std::uint64_t other_clusters, std::uin
 
 }  // namespace
 
-Geometry Geometry::of(std::uint64_t size, std::uint64_t cluster_size) {
+Geometry Geometry::of(std::uint64_t size, std::uint64_t cluster_size, std::uint64_t luks_bytes) {
   Geometry g{};
   g.cluster_bits = cluster_bits_of(cluster_size);
   g.cluster_size = cluster_size;
@@ -51,9 +52,14 @@ Geometry Geometry::of(std::uint64_t size, std::uint64_t cluster_size) {
     throw FormatError("qcow2: virtual size: " + std::to_string(size) + " bytes is too large for clusters of " +
                       std::to_string(cluster_size) + " bytes");
   g.l1_clusters = div_round_up(g.l1_entries * sizeof(Be64), cluster_size);
-  g.refcount_table_clusters = refcount_table_clusters_for(1 + g.l1_clusters + g.l1_entries + g.guest_clusters, cluster_size);
+  g.luks_bytes = luks_bytes;
+  g.luks_clusters = div_round_up(luks_bytes, cluster_size);
+  // Compressed clusters need no more room than plain ones, but for what is left unused of the last area.
+  const std::uint64_t others = 1 + g.l1_clusters + g.luks_clusters + g.l1_entries + CompressedArea::most_clusters(cluster_size);
+  g.refcount_table_clusters = refcount_table_clusters_for(others + g.guest_clusters, cluster_size);
   g.l1_offset = HostOffset(cluster_size);
   g.refcount_table_offset = g.l1_offset + g.l1_clusters * cluster_size;
+  g.luks_offset = g.refcount_table_offset + g.refcount_table_clusters * cluster_size;
   return g;
 }
 

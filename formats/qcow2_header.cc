@@ -6,26 +6,27 @@
 
 #include <cassert>
 #include <cstring>
-
-#include "formats/qcow2_format.h"
+#include <utility>
 
 namespace nasbackup::qcow2 {
 
 namespace {
 
-Header header_of(const Geometry& geometry) {
+Header header_of(const Geometry& geometry, CompressionType compression) {
   Header header{};
   header.magic = kMagic;
   header.version = 3;
   header.cluster_bits = geometry.cluster_bits;
   header.size = geometry.virtual_size;
-  header.crypt_method = kCryptNone;
+  header.crypt_method = geometry.luks_clusters != 0 ? kCryptLuks : kCryptNone;
   header.l1_size = static_cast<std::uint32_t>(geometry.l1_entries);
   header.l1_table_offset = geometry.l1_offset.value;
   header.refcount_table_offset = geometry.refcount_table_offset.value;
   header.refcount_table_clusters = static_cast<std::uint32_t>(geometry.refcount_table_clusters);
   header.refcount_order = kRefcountOrder;
   header.header_length = sizeof(Header);
+  header.compression_type = compression;
+  if (compression != kZlib) header.incompatible_features = kIncompatCompression;
   return header;
 }
 
@@ -44,19 +45,26 @@ class ClusterFiller {
     std::memcpy(cluster_.data() + used_, bytes, length);
     used_ += length;
   }
-  std::vector<std::byte> take() { return std::move(cluster_); }
+  AlignedBytes take() { return std::move(cluster_); }
 
  private:
-  std::vector<std::byte> cluster_;
+  AlignedBytes cluster_;
   std::size_t used_ = 0;
 };
 
 }  // namespace
 
-std::vector<std::byte> header_cluster(const Geometry& geometry) {
+// The extensions in QEMU's order.
+AlignedBytes header_cluster(const Geometry& geometry, CompressionType compression) {
   ClusterFiller cluster(geometry.cluster_size);
-  const Header header = header_of(geometry);
+  const Header header = header_of(geometry, compression);
   cluster.append(&header, sizeof header);
+  if (geometry.luks_clusters != 0) {
+    const ExtensionHead crypto{kExtensionCryptoHeader, sizeof(CryptoHeaderPointer)};
+    const CryptoHeaderPointer pointer{geometry.luks_offset.value, geometry.luks_bytes};
+    cluster.append(&crypto, sizeof crypto);
+    cluster.append(&pointer, sizeof pointer);
+  }
   if (geometry.cluster_size > 4096) {  // as QEMU: in a small cluster the room is left to the backing file's name
     const ExtensionHead names{kExtensionFeatureNames, sizeof kFeatureNames};
     cluster.append(&names, sizeof names);

@@ -8,47 +8,84 @@
 #include <cassert>
 #include <cstring>
 
+#include "formats/format_error.h"
 #include "formats/qcow2_header.h"
 
 namespace nasbackup::qcow2 {
 
 namespace {
 
-std::vector<std::byte> padded_bytes(const std::vector<Be64>& entries, std::uint64_t length) {
-  std::vector<std::byte> bytes(length);
+/// An area of compressed clusters that lies this many refcount blocks behind the end of the file is closed, lest all of them be
+/// held.
+constexpr std::size_t kMostBlocksHeld = 64;
+
+AlignedBytes table_bytes(const std::vector<Be64>& entries, std::uint64_t length) {
+  AlignedBytes bytes(length);
   if (!entries.empty()) std::memcpy(bytes.data(), entries.data(), entries.size() * sizeof(Be64));
   return bytes;
 }
 
 }  // namespace
 
-Layout::Layout(const Geometry& geometry)
-    : geometry_(geometry), refcounts_(geometry.cluster_size, geometry.refcount_table_clusters), l1_(geometry.l1_entries) {
+Layout::Layout(const Geometry& geometry, CompressionType compression)
+    : geometry_(geometry),
+      compression_(compression),
+      refcounts_(geometry.cluster_size, geometry.refcount_table_clusters),
+      area_(refcounts_, geometry.cluster_size),
+      l1_(geometry.l1_entries) {
   const HostOffset header = refcounts_.allocate(1);
   const HostOffset l1 = refcounts_.allocate(geometry.l1_clusters);
   const HostOffset table = refcounts_.allocate(geometry.refcount_table_clusters);
-  assert(header.value == 0 && l1 == geometry.l1_offset && table == geometry.refcount_table_offset);
-  (void)header, (void)l1, (void)table;
+  const HostOffset luks = refcounts_.allocate(geometry.luks_clusters);
+  assert(header.value == 0 && l1 == geometry.l1_offset && table == geometry.refcount_table_offset &&
+         luks == geometry.luks_offset);
+  (void)header, (void)l1, (void)table, (void)luks;
 }
 
-void Layout::store(GuestOffset at, std::span<const std::byte> data, WriteBatch& out) {
+void Layout::store(const EncodedRun& run, WriteBatch& out) {
+  const std::uint64_t cluster = run.at.value / geometry_.cluster_size;
+  assert(run.at.value % geometry_.cluster_size == 0 && cluster >= next_cluster_);  // rising guest order
+  if (run.compressed)
+    store_compressed(cluster, run.bytes, out);
+  else
+    store_plain(cluster, run.bytes, out);
+}
+
+void Layout::store_plain(std::uint64_t cluster, std::span<std::byte> data, WriteBatch& out) {
   const std::uint64_t size = geometry_.cluster_size;
-  assert(at.value % size == 0 && data.size() % size == 0);
-  std::uint64_t cluster = at.value / size;
-  assert(cluster >= next_cluster_);  // rising guest order
+  assert(data.size() % size == 0);
   while (!data.empty()) {
     const std::uint64_t l1_index = cluster / l2_entries(size);
     const std::uint64_t last_of_l2 = (l1_index + 1) * l2_entries(size);
     const std::uint64_t run = std::min<std::uint64_t>(data.size() / size, last_of_l2 - cluster);
     enter_l2(l1_index, out);
     const HostOffset host = refcounts_.allocate(run);
-    out.add(host, data.first(run * size));
+    out.add(host, data.first(run * size), Content::guest_data);
     map_run(cluster, run, host);
-    refcounts_.write_full_blocks(out);
+    write_finished_blocks(out);
     cluster += run;
     data = data.subspan(run * size);
   }
   next_cluster_ = cluster;
+}
+
+// Specification, "Compressed Clusters Descriptor": the number of sectors is that of those beyond the first.
+void Layout::store_compressed(std::uint64_t cluster, std::span<const std::byte> stream, WriteBatch& out) {
+  assert(geometry_.luks_clusters == 0);
+  enter_l2(cluster / l2_entries(geometry_.cluster_size), out);
+  const std::uint64_t first = area_.append(stream, out).value;
+  const std::uint64_t last = first + stream.size() - 1;
+  const std::uint64_t more_sectors = last / kCompressedSector - first / kCompressedSector;
+  const unsigned offset_bits = compressed_offset_bits(geometry_.cluster_bits);
+  if (last >> std::min(offset_bits, 56u) != 0) throw FormatError("qcow2: file too large for compressed clusters");
+  l2_[cluster % l2_.size()] = kEntryCompressed | (more_sectors << offset_bits) | first;
+  write_finished_blocks(out);
+  next_cluster_ = cluster + 1;
+}
+
+void Layout::write_finished_blocks(WriteBatch& out) {
+  if (refcounts_.blocks_held() > kMostBlocksHeld) area_.close(out);
+  refcounts_.write_full_blocks(out);
 }
 
 void Layout::map_run(std::uint64_t first_cluster, std::uint64_t clusters, HostOffset host) {
@@ -66,18 +103,19 @@ void Layout::enter_l2(std::uint64_t l1_index, WriteBatch& out) {
 void Layout::write_l2(WriteBatch& out) {
   if (l2_.empty()) return;
   const HostOffset at = refcounts_.allocate(1);
-  out.add_owned(at, padded_bytes(l2_, geometry_.cluster_size));
+  out.add_table(at, table_bytes(l2_, geometry_.cluster_size));
   l1_[l1_index_] = at.value | kEntryCopied;
   l2_.clear();
 }
 
 void Layout::write_tables(WriteBatch& out) {
+  area_.close(out);
   write_l2(out);
   refcounts_.write_all_blocks(out);
-  out.add_owned(geometry_.l1_offset, padded_bytes(l1_, geometry_.l1_clusters * geometry_.cluster_size));
-  out.add_owned(geometry_.refcount_table_offset, refcounts_.table_bytes());
+  out.add_table(geometry_.l1_offset, table_bytes(l1_, geometry_.l1_clusters * geometry_.cluster_size));
+  out.add_table(geometry_.refcount_table_offset, refcounts_.table_bytes());
 }
 
-void Layout::write_header(WriteBatch& out) { out.add_owned(HostOffset(0), header_cluster(geometry_)); }
+void Layout::write_header(WriteBatch& out) { out.add_table(HostOffset(0), header_cluster(geometry_, compression_)); }
 
 }  // namespace nasbackup::qcow2

@@ -5,13 +5,15 @@
 #include "formats/raw_layout.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace nasbackup {
 
-void RawLayout::store(GuestOffset at, std::span<const std::byte> data, WriteBatch& out) {
+void RawLayout::store(const EncodedRun& run, WriteBatch& out) {
+  assert(!run.compressed);
   // The last cluster reaches past the end of the disk; a raw file must not.
-  const auto length = std::min<std::uint64_t>(data.size(), virtual_size_ - at.value);
-  out.add(HostOffset(at.value), data.first(length));
+  const auto length = std::min<std::uint64_t>(run.bytes.size(), virtual_size_ - run.at.value);
+  out.add(HostOffset(run.at.value), run.bytes.first(length), Content::guest_data);
 }
 
 void RawLayout::skip(GuestRange zeroes, WriteBatch& out) {

@@ -13,7 +13,7 @@ class RawLayout final : public ImageLayout {
   /// `virtual_size` in bytes. `blank`: the file reads as zero before we begin, so zeroes need not be written.
   RawLayout(std::uint64_t virtual_size, bool blank) noexcept : virtual_size_(virtual_size), blank_(blank) {}
 
-  void store(GuestOffset at, std::span<const std::byte> data, WriteBatch& out) override;
+  void store(const EncodedRun& run, WriteBatch& out) override;
   void skip(GuestRange zeroes, WriteBatch& out) override;
   void write_tables(WriteBatch&) override {}
   void write_header(WriteBatch&) override {}

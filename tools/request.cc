@@ -58,6 +58,7 @@ class Reader {
     if (line_.has("connections")) options.connections = parse_count(named("connections"), text("connections"), kMostConnections);
     if (line_.has("memory")) options.memory = parse_size(named("memory"), text("memory"));
     if (line_.has("cluster-size")) options.cluster_size = parse_size(named("cluster-size"), text("cluster-size"));
+    if (line_.has("compress")) options.compression = text("compress").empty() ? "zlib" : text("compress");
     if (line_.has("rate")) options.rate = parse_rate(named("rate"), text("rate"));
     if (!line_.has("burst")) return;
     options.burst = parse_size(named("burst"), text("burst"));

@@ -52,7 +52,19 @@ Json json_of(const DiskReport& disk) {
           {"zero_bytes", disk.zero_bytes},
           {"stored_bytes", disk.stored_bytes},
           {"seconds", disk.seconds},
-          {"stages", disk.stages}};
+          {"compression", text_or_null(disk.compression)},
+          {"chosen", text_or_null(disk.chosen)},
+          {"compressed_clusters", disk.compressed_clusters},
+          {"compressed_bytes", disk.compressed_bytes},
+          {"plain_clusters", disk.plain_clusters},
+          {"stages", disk.stages},
+          {"cpu", disk.cpu}};
+}
+
+/// What is stored of what was read as data and is not zero.
+Json ratio_of(const DiskReport& sum) {
+  const std::uint64_t stored_data = sum.virtual_size - sum.zero_bytes;
+  return stored_data == 0 ? Json(nullptr) : Json(static_cast<double>(sum.stored_bytes) / static_cast<double>(stored_data));
 }
 
 Json json_of(const JobReport& report, const std::string& place, const std::string& where) {
@@ -64,16 +76,19 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
     sum.zero_bytes += disk.zero_bytes;
     sum.stored_bytes += disk.stored_bytes;
     for (const auto& [stage, seconds] : disk.stages) sum.stages[stage] += seconds;
+    for (const auto& [stage, seconds] : disk.cpu) sum.cpu[stage] += seconds;
   }
   result[place] = text_or_null(where);
   result["virtual_size"] = sum.virtual_size;
   result["data_bytes"] = sum.data_bytes;
   result["zero_bytes"] = sum.zero_bytes;
   result["stored_bytes"] = sum.stored_bytes;
+  result["ratio"] = ratio_of(sum);
   result["seconds"] = report.seconds;
   result["verified"] = false;
   result["warnings"] = report.warnings;
   result["stages"] = sum.stages;
+  result["cpu"] = sum.cpu;
   result["disks"] = Json::array();
   for (const DiskReport& disk : report.disks) result["disks"].push_back(json_of(disk));
   return result;

@@ -39,11 +39,25 @@ std::string size(const Json& object, const char* key) { return human_size(object
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
+/// One line when something was compressed: with what, and what it came to.
+std::string compression_text(const Json& result) {
+  const Json& disks = result.at("disks");
+  const std::string compression = disks.empty() ? "" : word(disks.front(), "compression");
+  if (compression.empty()) return {};
+  std::string text = "compressed with " + compression;
+  if (result.at("ratio").is_number()) text += fmt::format(" to {:.1f} %", 100 * result.at("ratio").get<double>());
+  for (const Json& disk : disks)
+    if (const std::string chosen = word(disk, "chosen"); !chosen.empty())
+      text += fmt::format("; {} got {}", word(disk, "name"), chosen);
+  return text + "\n";
+}
+
 std::string job_text(const Json& result, const std::string& headline) {
   const double seconds = result.at("seconds").get<double>();
   std::string text = headline + "\n";
   text += fmt::format("{} of data in {}, {} stored, {} are zero\n", size(result, "data_bytes"), size(result, "virtual_size"),
                       size(result, "stored_bytes"), size(result, "zero_bytes"));
+  text += compression_text(result);
   text +=
       fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   const double frozen = result.value("frozen_seconds", 0.0);

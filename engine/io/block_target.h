@@ -19,8 +19,8 @@ class BlockTarget {
  public:
   virtual ~BlockTarget() = default;
 
-  /// Writes all of `batch`, which lives until this is done. Throws Fault.
-  virtual asio::awaitable<void> apply(const WriteBatch& batch) = 0;
+  /// Writes all of `batch`, which lives until this is done. A node may change its bytes and offsets on the way. Throws Fault.
+  virtual asio::awaitable<void> apply(WriteBatch& batch) = 0;
   /// What was applied before is on stable storage afterwards. Throws Fault.
   virtual asio::awaitable<void> flush() = 0;
   /// Makes the file `size` bytes long, flushes and closes it: errors that a network file system reports only now count. Throws

@@ -36,8 +36,8 @@ constexpr std::uint64_t kRoomAhead = 64u << 20;
 
 bool is_aligned(const FileWrite& write) noexcept {
   const auto aligned = [](std::uint64_t n) { return n % kDirectAlignment == 0; };
-  return aligned(write.offset.value) && std::all_of(write.pieces.begin(), write.pieces.end(), [&](const auto& piece) {
-           return aligned(piece.size()) && aligned(reinterpret_cast<std::uintptr_t>(piece.data()));
+  return aligned(write.offset.value) && std::all_of(write.pieces.begin(), write.pieces.end(), [&](const FilePiece& piece) {
+           return aligned(piece.bytes.size()) && aligned(reinterpret_cast<std::uintptr_t>(piece.bytes.data()));
          });
 }
 
@@ -91,7 +91,7 @@ FileTarget::~FileTarget() {
   means_ = {};
 }
 
-asio::awaitable<void> FileTarget::apply(const WriteBatch& batch) {
+asio::awaitable<void> FileTarget::apply(WriteBatch& batch) {
   auto write = [&] { write_batch(batch); };
   co_await on_thread(threads_.get_executor(), write);
 }
@@ -134,26 +134,30 @@ void FileTarget::write_pieces(const FileDescriptor& file, const FileWrite& write
   while (piece < write.pieces.size()) {
     std::size_t count = 0;
     for (std::size_t i = piece; i < write.pieces.size() && count < vectors.size(); ++i, ++count) {
-      const auto rest = i == piece ? write.pieces[i].subspan(within) : write.pieces[i];
-      vectors[count] = {const_cast<std::byte*>(rest.data()), rest.size()};
+      const auto rest = i == piece ? write.pieces[i].bytes.subspan(within) : write.pieces[i].bytes;
+      vectors[count] = {rest.data(), rest.size()};
     }
     const TargetCall mark(lifeline_);
     const ssize_t wrote = ::pwritev(file.get(), vectors.data(), static_cast<int>(count), static_cast<off_t>(at));
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) throw_target_errno(wrote < 0 ? errno : ENOSPC, path_, "write at " + std::to_string(at));
     at += static_cast<std::uint64_t>(wrote);
-    for (within += static_cast<std::size_t>(wrote); piece < write.pieces.size() && within >= write.pieces[piece].size(); ++piece)
-      within -= write.pieces[piece].size();
+    within += static_cast<std::size_t>(wrote);
+    for (; piece < write.pieces.size() && within >= write.pieces[piece].bytes.size(); ++piece)
+      within -= write.pieces[piece].bytes.size();
   }
 }
 
 // Begins writeback of each full stretch and waits for the one before, whose pages are then given back: a backup must not push
-// what the guests use out of the host's cache, and a page that is used again is cheaper than a new one. Only hints to the
-// kernel: errors show in fsync.
+// what the guests use out of the host's cache, and a page that is used again is cheaper than a new one. A stretch is what was
+// written since the last one, wherever it lies: compressed and plain clusters alternate. Only hints to the kernel: errors show
+// in fsync.
 void FileTarget::write_back(std::uint64_t offset, std::uint64_t length) {
-  if (offset != written_to_) written_from_ = offset;
-  written_to_ = offset + length;
-  if (written_to_ - written_from_ < kWritebackStretch) return;
+  written_from_ = written_bytes_ == 0 ? offset : std::min(written_from_, offset);
+  written_to_ = written_bytes_ == 0 ? offset + length : std::max(written_to_, offset + length);
+  written_bytes_ += length;
+  if (written_bytes_ < kWritebackStretch) return;
+  written_bytes_ = 0;
   const TargetCall mark(lifeline_);
   ::sync_file_range(means_.file.get(), static_cast<off_t>(written_from_), static_cast<off_t>(written_to_ - written_from_),
                     SYNC_FILE_RANGE_WRITE);
@@ -163,7 +167,7 @@ void FileTarget::write_back(std::uint64_t offset, std::uint64_t length) {
     ::sync_file_range(means_.file.get(), from, before, SYNC_FILE_RANGE_WAIT_BEFORE);
     ::posix_fadvise(means_.file.get(), from, before, POSIX_FADV_DONTNEED);
   }
-  flushing_from_ = std::exchange(written_from_, written_to_);
+  flushing_from_ = written_from_;
   flushing_to_ = written_to_;
 }
 
@@ -178,10 +182,10 @@ void FileTarget::zero_range(const FileRange& range) {
     if (::fallocate(means_.file.get(), mode, static_cast<off_t>(at), static_cast<off_t>(length)) == 0) continue;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
       throw_target_errno(errno, path_, "zeroing at " + std::to_string(at));
-    static const std::vector<std::byte> zeroes(1u << 20);
+    static const AlignedBytes zeroes(1u << 20);
     for (std::uint64_t done = 0; done < length; done += zeroes.size()) {
       const auto part = std::min<std::uint64_t>(zeroes.size(), length - done);
-      write_pieces(means_.file, {HostOffset(at + done), part, {std::span(zeroes).first(part)}});
+      write_pieces(means_.file, {HostOffset(at + done), part, {{zeroes.span().first(part), Content::guest_data}}});
     }
   }
 }

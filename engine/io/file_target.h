@@ -34,7 +34,7 @@ class FileTarget final : public BlockTarget {
   static std::unique_ptr<FileTarget> open_device(const std::string& path, std::uint64_t size, LifelineState* lifeline);
   ~FileTarget() override;
 
-  asio::awaitable<void> apply(const WriteBatch& batch) override;
+  asio::awaitable<void> apply(WriteBatch& batch) override;
   asio::awaitable<void> flush() override;
   asio::awaitable<void> close(std::uint64_t size) override;
 
@@ -59,7 +59,8 @@ class FileTarget final : public BlockTarget {
   Means means_;
   LifelineState* lifeline_;
   std::optional<ImageLock> lock_;
-  std::uint64_t written_from_ = 0;  // neighbouring writes whose writeback is not yet begun
+  std::uint64_t written_bytes_ = 0;  // whose writeback is not yet begun; they lie between these two
+  std::uint64_t written_from_ = 0;
   std::uint64_t written_to_ = 0;
   std::uint64_t flushing_from_ = 0;  // the stretch whose writeback was begun last
   std::uint64_t flushing_to_ = 0;

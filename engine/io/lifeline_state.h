@@ -43,8 +43,8 @@ struct LifelineState {
   int lock_fd = -1;  ///< of /run/nasbackup/run-<id>.lock; one open file, shared by fork()
 };
 
-/// Marks one call on the target (or on a source file, which may lie on the same kind of file system) as under way for as long as it
-/// lives.
+/// Marks one call on the target (or on a source file, which may lie on the same kind of file system) as under way for as long as
+/// it lives.
 class TargetCall {
  public:
   explicit TargetCall(LifelineState* state) noexcept {

@@ -26,13 +26,13 @@ asio::awaitable<std::unique_ptr<NbdTarget>> NbdTarget::open(asio::any_io_executo
   co_return std::unique_ptr<NbdTarget>(new NbdTarget(std::move(connection), described));
 }
 
-asio::awaitable<void> NbdTarget::apply(const WriteBatch& batch) {
+asio::awaitable<void> NbdTarget::apply(WriteBatch& batch) {
   for (const FileRange& range : batch.zeroes()) co_await zero(range);
   for (const FileWrite& run : batch.writes()) {
     std::uint64_t at = run.offset.value;
     for (const auto& piece : run.pieces) {
-      co_await write(at, piece);
-      at += piece.size();
+      co_await write(at, piece.bytes);
+      at += piece.bytes.size();
     }
   }
 }

@@ -19,7 +19,7 @@ class NbdTarget final : public BlockTarget {
   static asio::awaitable<std::unique_ptr<NbdTarget>> open(asio::any_io_executor loop, StopSignal& stop, std::string uri,
                                                           std::chrono::seconds timeout, std::uint64_t size);
 
-  asio::awaitable<void> apply(const WriteBatch& batch) override;
+  asio::awaitable<void> apply(WriteBatch& batch) override;
   asio::awaitable<void> flush() override;
   asio::awaitable<void> close(std::uint64_t size) override;
 

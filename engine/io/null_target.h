@@ -10,7 +10,7 @@ namespace nasbackup {
 
 class NullTarget final : public BlockTarget {
  public:
-  asio::awaitable<void> apply(const WriteBatch&) override { co_return; }
+  asio::awaitable<void> apply(WriteBatch&) override { co_return; }
   asio::awaitable<void> flush() override { co_return; }
   asio::awaitable<void> close(std::uint64_t) override { co_return; }
 };

@@ -27,6 +27,9 @@ namespace {
 /// About half a MiB of neighbours in one read: less costs more calls, more falls out of the caches (docs/performance.md).
 constexpr std::uint64_t kItem = 512u << 10;
 
+/// What a compressor keeps, about: libdeflate's strongest levels are the largest.
+constexpr std::uint64_t kCompressorBytes = 10u << 20;
+
 bool is_block_device(const std::string& path, LifelineState* lifeline) {
   const TargetCall mark(lifeline);
   struct stat info {};
@@ -59,10 +62,20 @@ std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, const std::st
   if (place.format == "raw") return std::make_unique<RawLayout>(size, blank);
   if (!blank) throw Fault(FaultKind::usage, place.location + ": a qcow2 cannot grow there; write -O raw");
   try {
-    return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, cluster));
+    const bool zstd = place.compression && place.compression->codec == Codec::zstd;
+    return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, cluster), zstd ? qcow2::kZstd : qcow2::kZlib);
   } catch (const FormatError& error) {
     throw Fault(FaultKind::source, source + ": " + error.what());
   }
+}
+
+/// As many as reads shall be under way, and buffers have room for.
+unsigned workers_within(const PipelineBounds& bounds, const DiskPipeline& pipeline, unsigned depth, unsigned threads) {
+  const bool compresses = pipeline.encoder->compresses();
+  const std::uint64_t compressors = compresses ? threads * kCompressorBytes : 0;
+  const std::uint64_t room = bounds.memory - std::min(bounds.memory, compressors);
+  const std::uint64_t each = compresses ? 2 * pipeline.item : pipeline.item;
+  return static_cast<unsigned>(std::clamp<std::uint64_t>(room / each, 1, depth));
 }
 
 }  // namespace
@@ -81,10 +94,10 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
   pipeline.layout = make_layout(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster, lifeline);
+  pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
   pipeline.item = std::max(kItem, pipeline.unit);
-  const std::uint64_t buffers = std::max<std::uint64_t>(1, bounds.memory / pipeline.item);
-  pipeline.workers = static_cast<unsigned>(std::min<std::uint64_t>(traits.depth, buffers));
+  pipeline.workers = workers_within(bounds, pipeline, traits.depth, job.threads());
   pipeline.target = co_await open_target(job, target, traits.size, bounds, lifeline);
   co_return pipeline;
 }

@@ -4,6 +4,7 @@
 // The one place where a pipeline is stacked: from where a source and a target are, and of which format, to the nodes of a copy.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "engine/pipeline/disk_copy.h"
@@ -21,6 +22,7 @@ struct SourcePlace {
 struct TargetPlace {
   std::string location;
   std::string format;  ///< "qcow2" or "raw"
+  std::optional<Compression> compression;
 };
 
 /// What the whole job may use; shared by its disks.

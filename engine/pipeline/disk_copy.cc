@@ -10,28 +10,42 @@
 #include <cstring>
 
 #include "engine/io/lifeline_state.h"
+#include "engine/io/on_thread.h"
 #include "engine/pipeline/extent_splitter.h"
 #include "engine/pipeline/task_group.h"
 
 namespace nasbackup {
 
-/// A worker's buffer for the whole job: pages of its own, so that it is aligned and goes back to the system at the end.
+/// A worker's buffer for the whole job: pages of its own, so that it is aligned and goes back to the system at the end. None
+/// when its size is zero.
 class DiskCopy::Buffer {
  public:
   explicit Buffer(std::uint64_t size)
-      : size_(size), bytes_(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+      : size_(size),
+        bytes_(size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     if (bytes_ == MAP_FAILED)
       throw Fault(FaultKind::failed, "memory: buffer of " + std::to_string(size) + " bytes: " + std::strerror(errno));
   }
-  ~Buffer() { ::munmap(bytes_, size_); }
+  ~Buffer() {
+    if (bytes_ != nullptr) ::munmap(bytes_, size_);
+  }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
   std::span<std::byte> first(std::uint64_t length) noexcept { return {static_cast<std::byte*>(bytes_), length}; }
+  std::span<std::byte> whole() noexcept { return first(size_); }
 
  private:
   std::uint64_t size_;
   void* bytes_;
+};
+
+/// Guest data as it was read; and as streams, when it is compressed.
+struct DiskCopy::Buffers {
+  explicit Buffers(const DiskPipeline& pipeline)
+      : guest(pipeline.item), streams(pipeline.encoder->compresses() ? pipeline.item : 0) {}
+  Buffer guest;
+  Buffer streams;
 };
 
 DiskCopy::DiskCopy(JobLoop& job, DiskPipeline pipeline, Limiter& limiter, LifelineState* lifeline)
@@ -67,10 +81,10 @@ asio::awaitable<void> DiskCopy::find_work() {
 
 // One cluster's life. Whatever waits, waits in here, and holds nothing but its own buffer meanwhile.
 asio::awaitable<void> DiskCopy::work() {
-  Buffer buffer(pipeline_.item);
+  Buffers buffers(pipeline_);
   while (const auto item = co_await queue_.pop()) {
     std::vector<EncodedRun> runs;
-    if (item->kind == ExtentKind::data) runs = co_await fetch(*item, buffer);
+    if (item->kind == ExtentKind::data) runs = co_await fetch(*item, buffers);
     WriteBatch batch;
     co_await turnstile_.enter(item->sequence);
     place(*item, runs, batch);
@@ -80,33 +94,52 @@ asio::awaitable<void> DiskCopy::work() {
   }
 }
 
-asio::awaitable<std::vector<EncodedRun>> DiskCopy::fetch(const WorkItem& item, Buffer& buffer) {
-  co_await limiter_.take(item.range.length);
-  // Whole clusters: what the last one has behind the end of the disk is zero.
-  const auto bytes = buffer.first(round_up(item.range.length, pipeline_.cluster));
+asio::awaitable<std::vector<EncodedRun>> DiskCopy::fetch(const WorkItem& item, Buffers& buffers) {
   {
-    const StageClock::Visit reading(counts_.read);
-    co_await pipeline_.source->read(item.range.start, bytes);
+    const StageClock::Visit waiting(clocks().throttle);
+    co_await limiter_.take(item.range.length);
   }
-  const StageClock::Visit encoding(counts_.encode);
-  co_return encode(item.range.start, bytes, pipeline_.cluster);
+  {
+    const StageClock::Visit reading(clocks().read);
+    co_await pipeline_.source->read(item.range.start, guest_bytes(item, buffers));
+  }
+  co_return co_await encode(item, buffers);
+}
+
+/// Whole clusters: what the last one has behind the end of the disk is zero.
+std::span<std::byte> DiskCopy::guest_bytes(const WorkItem& item, Buffers& buffers) const {
+  return buffers.guest.first(round_up(item.range.length, pipeline_.cluster));
+}
+
+asio::awaitable<std::vector<EncodedRun>> DiskCopy::encode(const WorkItem& item, Buffers& buffers) {
+  const auto bytes = guest_bytes(item, buffers);
+  std::vector<EncodedRun> runs;
+  const StageClock::Visit encoding(clocks().encode);
+  auto encode_now = [&] { runs = pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole()); };
+  if (pipeline_.encoder->compresses())
+    co_await on_thread(job_.pool(), encode_now);
+  else
+    encode_now();
+  co_return runs;
 }
 
 void DiskCopy::place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch) {
+  const StageClock::Visit placing(clocks().place);
   GuestOffset at = item.range.start;
+  std::uint64_t data = 0;
   for (const EncodedRun& run : runs) {
     if (run.at > at) pipeline_.layout->skip({at, run.at - at}, batch);
-    pipeline_.layout->store(run.at, run.data, batch);
-    at = run.at + run.data.size();
+    pipeline_.layout->store(run, batch);
+    const std::uint64_t length = run.compressed ? pipeline_.cluster : run.bytes.size();
+    data += length;
+    at = run.at + length;
   }
   if (at < item.range.end()) pipeline_.layout->skip({at, item.range.end() - at}, batch);
-  std::uint64_t stored = 0;
-  for (const EncodedRun& run : runs) stored += run.data.size();
-  counts_.zero_bytes += item.range.length - std::min(stored, item.range.length);
+  counts_.zero_bytes += item.range.length - std::min(data, item.range.length);
 }
 
-asio::awaitable<void> DiskCopy::write(const WriteBatch& batch) {
-  const StageClock::Visit writing(counts_.write);
+asio::awaitable<void> DiskCopy::write(WriteBatch& batch) {
+  const StageClock::Visit writing(clocks().write);
   co_await pipeline_.target->apply(batch);
   for (const FileWrite& run : batch.writes()) {
     counts_.stored_bytes += run.length;
@@ -123,7 +156,7 @@ asio::awaitable<void> DiskCopy::finish() {
   co_await write(tables);
   WriteBatch header;
   pipeline_.layout->write_header(header);
-  const StageClock::Visit flushing(counts_.flush);
+  const StageClock::Visit flushing(clocks().flush);
   if (!header.empty()) {
     co_await pipeline_.target->flush();
     co_await pipeline_.target->apply(header);

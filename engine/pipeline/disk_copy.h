@@ -10,9 +10,9 @@
 #include "engine/io/block_source.h"
 #include "engine/io/block_target.h"
 #include "engine/io/limiter.h"
-#include "engine/pipeline/encode.h"
+#include "engine/pipeline/encoder.h"
 #include "engine/pipeline/job_loop.h"
-#include "engine/pipeline/stage_clock.h"
+#include "engine/io/stage_clock.h"
 #include "engine/pipeline/turnstile.h"
 #include "engine/pipeline/work_queue.h"
 #include "formats/image_layout.h"
@@ -21,9 +21,16 @@ namespace nasbackup {
 
 struct LifelineState;
 
+/// How long each stage was busy, shared by the nodes that are one.
+struct StageClocks {
+  StageClock throttle, read, encode, place, encrypt, write, flush;
+};
+
 /// The nodes of one disk's pipeline, stacked by build_pipeline.
 struct DiskPipeline {
+  std::unique_ptr<StageClocks> clocks = std::make_unique<StageClocks>();
   std::unique_ptr<BlockSource> source;
+  std::unique_ptr<Encoder> encoder;
   std::unique_ptr<ImageLayout> layout;
   std::unique_ptr<BlockTarget> target;
   std::uint64_t cluster = 0;  ///< bytes: the unit in which zeroes are found and data is stored
@@ -37,7 +44,6 @@ struct DiskCounts {
   std::uint64_t data_bytes = 0;
   std::uint64_t zero_bytes = 0;
   std::uint64_t stored_bytes = 0;  ///< file size
-  StageClock read, encode, write, flush;
 };
 
 class DiskCopy {
@@ -49,15 +55,20 @@ class DiskCopy {
   asio::awaitable<void> run();
 
   const DiskCounts& counts() const noexcept { return counts_; }
+  StageClocks& clocks() const noexcept { return *pipeline_.clocks; }
+  const Encoder& encoder() const noexcept { return *pipeline_.encoder; }
   std::uint64_t virtual_size() const noexcept { return pipeline_.source->traits().size; }
 
  private:
   class Buffer;
+  struct Buffers;
   asio::awaitable<void> find_work();
   asio::awaitable<void> work();
-  asio::awaitable<std::vector<EncodedRun>> fetch(const WorkItem& item, Buffer& buffer);
+  asio::awaitable<std::vector<EncodedRun>> fetch(const WorkItem& item, Buffers& buffers);
+  std::span<std::byte> guest_bytes(const WorkItem& item, Buffers& buffers) const;
+  asio::awaitable<std::vector<EncodedRun>> encode(const WorkItem& item, Buffers& buffers);
   void place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch);
-  asio::awaitable<void> write(const WriteBatch& batch);
+  asio::awaitable<void> write(WriteBatch& batch);
   asio::awaitable<void> finish();
   void account(const WorkItem& item);
 

@@ -21,10 +21,10 @@ class MemoryImage {
     }
     for (const FileWrite& write : batch.writes()) {
       std::uint64_t at = write.offset.value;
-      for (const auto piece : write.pieces) {
-        grow(at + piece.size());
-        std::memcpy(bytes_.data() + at, piece.data(), piece.size());
-        at += piece.size();
+      for (const auto& piece : write.pieces) {
+        grow(at + piece.bytes.size());
+        std::memcpy(bytes_.data() + at, piece.bytes.data(), piece.bytes.size());
+        at += piece.bytes.size();
       }
     }
   }

@@ -16,7 +16,10 @@
 namespace nasbackup::qcow2 {
 namespace {
 
-std::vector<std::byte> good_header() { return header_cluster(Geometry::of(10 << 20, 65536)); }
+std::vector<std::byte> good_header(CompressionType compression = kZlib) {
+  const AlignedBytes cluster = header_cluster(Geometry::of(10 << 20, 65536), compression);
+  return {cluster.span().begin(), cluster.span().end()};
+}
 
 template <class T>
 void put(std::vector<std::byte>& bytes, std::size_t offset, T value) {
@@ -30,6 +33,13 @@ TEST(Qcow2Header, SaysWhatWeWrote) {
   EXPECT_EQ(facts.cluster_size, 65536u);
   EXPECT_EQ(facts.crypt_method, 0u);
   EXPECT_TRUE(facts.backing_file.empty());
+}
+
+TEST(Qcow2Header, SetsTheCompressionBitForZstdAlone) {
+  EXPECT_EQ(parse_header(good_header(kZstd)).compression_type, kZstd);
+  const auto feature_bits = [](const std::vector<std::byte>& bytes) { return std::to_integer<int>(bytes[79]); };
+  EXPECT_EQ(feature_bits(good_header(kZstd)), 8);
+  EXPECT_EQ(feature_bits(good_header(kZlib)), 0);
 }
 
 TEST(Qcow2Header, FindsBackingFileAndItsFormat) {

@@ -36,7 +36,7 @@ Written write_random_disk(std::uint64_t size, std::uint64_t cluster, double dens
     WriteBatch batch;
     if (std::uniform_real_distribution<>()(random) < density) {
       for (auto& byte : data) byte = static_cast<std::byte>(random() | 1);
-      layout.store(GuestOffset(at * cluster), data, batch);
+      layout.store({GuestOffset(at * cluster), data}, batch);
     } else {
       layout.skip({GuestOffset(at * cluster), run * cluster}, batch);
     }
@@ -139,7 +139,7 @@ TEST(Qcow2Layout, LeavesNoMagicUntilTheHeaderIsWritten) {
   MemoryImage image;
   std::vector<std::byte> data(65536, std::byte{1});
   WriteBatch batch, tables, header;
-  layout.store(GuestOffset(0), data, batch);
+  layout.store({GuestOffset(0), data}, batch);
   layout.write_tables(tables);
   image.apply(batch);
   image.apply(tables);
@@ -151,19 +151,19 @@ TEST(Qcow2Layout, LeavesNoMagicUntilTheHeaderIsWritten) {
 
 TEST(Qcow2Layout, JoinsAnItemsClustersAndTablesIntoOneWrite) {
   Layout layout(Geometry::of(4 << 20, 512));
-  const std::vector<std::byte> data(64 * 1024, std::byte{1});  // two L2 tables' worth
+  std::vector<std::byte> data(64 * 1024, std::byte{1});  // two L2 tables' worth
   WriteBatch batch;
-  layout.store(GuestOffset(0), data, batch);
+  layout.store({GuestOffset(0), data}, batch);
   EXPECT_EQ(batch.writes().size(), 1u);
 }
 
 #ifndef NDEBUG
 TEST(Qcow2LayoutDeathTest, AssertsRisingGuestOrder) {
   Layout layout(Geometry::of(1 << 20, 65536));
-  const std::vector<std::byte> data(65536, std::byte{1});
+  std::vector<std::byte> data(65536, std::byte{1});
   WriteBatch batch;
-  layout.store(GuestOffset(65536), data, batch);
-  EXPECT_DEATH(layout.store(GuestOffset(0), data, batch), "next_cluster_");
+  layout.store({GuestOffset(65536), data}, batch);
+  EXPECT_DEATH(layout.store(EncodedRun{GuestOffset(0), data}, batch), "next_cluster_");
 }
 #endif
 

@@ -41,7 +41,8 @@ asio::awaitable<Opened> open_nbd(Loop& loop, const Folder& folder) {
   std::filesystem::resize_file(folder.file("image"), kSize);
   Opened opened;
   opened.server = std::make_unique<Nbdkit>(folder, folder.file("image"));
-  opened.target = co_await NbdTarget::open(loop.context.get_executor(), loop.stop, opened.server->uri(), std::chrono::seconds(60), kSize);
+  opened.target =
+      co_await NbdTarget::open(loop.context.get_executor(), loop.stop, opened.server->uri(), std::chrono::seconds(60), kSize);
   co_return opened;
 }
 
@@ -70,8 +71,10 @@ TEST_P(EveryTarget, HoldsWhatWasAppliedOnceItIsClosed) {
       for (auto& byte : bytes) byte = static_cast<std::byte>(random());
       const std::uint64_t at = random() % ((kSize - bytes.size()) / unit) * unit;
       const std::size_t half = bytes.size() / 2 / unit * unit;
-      batch.add(HostOffset(at), std::span(bytes).first(half));
-      batch.add_owned(HostOffset(at + half), {bytes.begin() + static_cast<std::ptrdiff_t>(half), bytes.end()});
+      batch.add(HostOffset(at), std::span(bytes).first(half), Content::guest_data);
+      AlignedBytes rest(bytes.size() - half);
+      std::copy(bytes.begin() + static_cast<std::ptrdiff_t>(half), bytes.end(), rest.data());
+      batch.add_table(HostOffset(at + half), std::move(rest));
       co_await target.apply(batch);
       std::copy(bytes.begin(), bytes.end(), model.begin() + static_cast<std::ptrdiff_t>(at));
       if (round % 10 != 9) continue;
@@ -90,8 +93,8 @@ TEST_P(EveryTarget, HoldsWhatWasAppliedOnceItIsClosed) {
 TEST_P(EveryTarget, IsAsLongAsItWasToldAtTheEnd) {
   with_target([&](BlockTarget& target) -> asio::awaitable<void> {
     WriteBatch batch;
-    const std::vector<std::byte> bytes(8192, std::byte{1});
-    batch.add(HostOffset(0), bytes);
+    std::vector<std::byte> bytes(8192, std::byte{1});
+    batch.add(HostOffset(0), bytes, Content::guest_data);
     co_await target.apply(batch);
     co_await target.close(kSize);
   });

@@ -35,7 +35,7 @@ std::vector<std::byte> patchy_disk(std::uint64_t size, std::uint32_t seed) {
 class FaultyTarget final : public BlockTarget {
  public:
   FaultyTarget(MemoryImage& image, int failing_call) : image_(image), calls_left_(failing_call) {}
-  asio::awaitable<void> apply(const WriteBatch& batch) override {
+  asio::awaitable<void> apply(WriteBatch& batch) override {
     fail_in_turn();
     image_.apply(batch);
     co_return;
@@ -63,6 +63,7 @@ struct Setting {
   bool holes = true;
   std::uint32_t shuffle = 0;
   int failing_call = -1;
+  std::optional<Compression> compression = std::nullopt;
 };
 
 void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Setting& run) {
@@ -74,6 +75,7 @@ void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Set
   pipeline.source = std::move(source);
   pipeline.layout = std::make_unique<qcow2::Layout>(qcow2::Geometry::of(disk.size(), kCluster));
   pipeline.target = std::make_unique<FaultyTarget>(image, run.failing_call);
+  pipeline.encoder = std::make_unique<Encoder>(kCluster, run.compression, run.threads);
   pipeline.cluster = pipeline.unit = kCluster;
   pipeline.item = 8 * kCluster;
   pipeline.workers = run.workers;
@@ -94,6 +96,25 @@ TEST(DiskCopy, SameInputGivesSameBytesWhateverTheThreadsTheHolesAndTheOrderOfAns
   EXPECT_EQ(copy(disk, {16, 16, true, 0}).bytes(), reference);
   EXPECT_EQ(copy(disk, {2, 8, false, 0}).bytes(), reference);
   for (const std::uint32_t seed : {1u, 2u, 3u}) EXPECT_EQ(copy(disk, {2, 16, seed % 2 != 0, seed}).bytes(), reference) << seed;
+}
+
+std::vector<std::byte> wordy_disk(std::uint64_t size) {
+  auto disk = patchy_disk(size, 14);
+  for (std::uint64_t i = 0; i < size; ++i)
+    if (i / 20000 % 3 != 0 && disk[i] != std::byte{0}) disk[i] = static_cast<std::byte>("compress me "[i % 12]);
+  return disk;
+}
+
+TEST(DiskCopy, SameInputGivesSameBytesWhenItIsCompressed) {
+  const auto disk = wordy_disk((3 << 20) + 777);
+  for (const char* codec : {"zlib", "zlib:best"}) {
+    const auto compression = parse_compression(codec);
+    const auto reference = copy(disk, {1, 1, true, 0, -1, compression}).bytes();
+    EXPECT_LT(reference.size(), copy(disk, {}).bytes().size());
+    EXPECT_EQ(copy(disk, {16, 16, true, 0, -1, compression}).bytes(), reference);
+    for (const std::uint32_t seed : {1u, 2u})
+      EXPECT_EQ(copy(disk, {2, 16, seed == 1, seed, -1, compression}).bytes(), reference) << seed;
+  }
 }
 
 TEST(DiskCopy, EveryFailingCallIsTheErrorAndLeavesNoImageOrAWholeOne) {
@@ -126,6 +147,7 @@ TEST(DiskCopy, StopsWhenAskedTo) {
   pipeline.source = std::make_unique<MemorySource>(job.executor(), disk, true, 4);
   pipeline.layout = std::make_unique<qcow2::Layout>(qcow2::Geometry::of(disk.size(), kCluster));
   pipeline.target = std::make_unique<FaultyTarget>(image, -1);
+  pipeline.encoder = std::make_unique<Encoder>(kCluster, std::nullopt, 2);
   pipeline.cluster = pipeline.unit = kCluster;
   pipeline.item = 8 * kCluster;
   pipeline.workers = 4;
