@@ -57,6 +57,8 @@ class WriteBatch {
   }
   /// A range that must read as zero afterwards.
   void add_zeroes(HostOffset offset, std::uint64_t length) { zeroes_.push_back({offset, length}); }
+  /// Somebody else has seen to them.
+  void forget_zeroes() noexcept { zeroes_.clear(); }
   /// The same bytes, so much further back in the file.
   void shift(std::uint64_t bytes) noexcept {
     for (FileWrite& write : writes_) write.offset += bytes;

@@ -12,6 +12,7 @@
 #include "engine/io/file_target.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/io/luks_target.h"
 #include "engine/io/nbd_connection.h"
 #include "engine/io/nbd_source.h"
 #include "engine/io/nbd_target.h"
@@ -56,17 +57,42 @@ asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const Ta
   co_return FileTarget::create(place.location, place.format == "qcow2", lifeline);
 }
 
-std::unique_ptr<ImageLayout> make_layout(const TargetPlace& place, const std::string& source, std::uint64_t size,
-                                         std::uint64_t cluster, LifelineState* lifeline) {
-  const bool blank = !is_nbd_uri(place.location) && !is_block_device(place.location, lifeline);
-  if (place.format == "raw") return std::make_unique<RawLayout>(size, blank);
-  if (!blank) throw Fault(FaultKind::usage, place.location + ": a qcow2 cannot grow there; write -O raw");
+bool is_raw(const TargetPlace& place) noexcept { return place.format != "qcow2"; }
+
+qcow2::Geometry geometry_of(const TargetPlace& place, const std::string& source, std::uint64_t size, std::uint64_t cluster) {
+  const bool header_inside = place.key != nullptr && !place.in_container();
   try {
-    const bool zstd = place.compression && place.compression->codec == Codec::zstd;
-    return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, cluster), zstd ? qcow2::kZstd : qcow2::kZlib);
+    return qcow2::Geometry::of(size, cluster, header_inside ? luks::kPayloadInQcow2 * luks::kSectorBytes : 0);
   } catch (const FormatError& error) {
     throw Fault(FaultKind::source, source + ": " + error.what());
   }
+}
+
+/// The layout, and around the target the node that encrypts, if any.
+void add_format(DiskPipeline& pipeline, JobLoop& job, const TargetPlace& place, const std::string& source, bool blank) {
+  const std::uint64_t size = pipeline.source->traits().size;
+  LuksTarget::Placement placement = LuksTarget::container();
+  if (is_raw(place)) {
+    // Whatever a container held reads as something: its zeroes are written.
+    const bool in_container = place.key != nullptr;
+    pipeline.layout =
+        std::make_unique<RawLayout>(in_container ? round_up(size, luks::kSectorBytes) : size, blank && !in_container);
+  } else {
+    const qcow2::Geometry geometry = geometry_of(place, source, size, pipeline.cluster);
+    const bool zstd = place.compression && place.compression->codec == Codec::zstd;
+    pipeline.layout = std::make_unique<qcow2::Layout>(geometry, zstd ? qcow2::kZstd : qcow2::kZlib);
+    if (!place.in_container()) placement = LuksTarget::in_qcow2(geometry.luks_offset);
+  }
+  if (place.key == nullptr) return;
+  auto luks =
+      std::make_unique<LuksTarget>(std::move(pipeline.target), place.key, placement, job.pool(), pipeline.clocks->encrypt);
+  pipeline.encryption = luks.get();
+  pipeline.target = std::move(luks);
+}
+
+/// Bytes that an image of fixed length takes.
+std::uint64_t room_for(const TargetPlace& place, std::uint64_t size) {
+  return place.key == nullptr ? size : round_up(size, luks::kSectorBytes) + LuksTarget::shift_of(LuksTarget::container());
 }
 
 /// As many as reads shall be under way, and buffers have room for.
@@ -93,12 +119,16 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   pipeline.source = co_await open_source(job, source, bounds, lifeline);
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
-  pipeline.layout = make_layout(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster, lifeline);
+  const bool blank = !is_nbd_uri(target.location) && !is_block_device(target.location, lifeline);
+  if (!blank && !is_raw(target)) throw Fault(FaultKind::usage, target.location + ": a qcow2 cannot grow there; write -O raw");
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
   pipeline.item = std::max(kItem, pipeline.unit);
   pipeline.workers = workers_within(bounds, pipeline, traits.depth, job.threads());
-  pipeline.target = co_await open_target(job, target, traits.size, bounds, lifeline);
+  const std::string origin = nbd_uri_for_people(source.location);
+  if (!is_raw(target)) geometry_of(target, origin, traits.size, pipeline.cluster);  // its errors come before there is a file
+  pipeline.target = co_await open_target(job, target, room_for(target, traits.size), bounds, lifeline);
+  add_format(pipeline, job, target, origin, blank);
   co_return pipeline;
 }
 

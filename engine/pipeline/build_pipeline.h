@@ -4,9 +4,11 @@
 // The one place where a pipeline is stacked: from where a source and a target are, and of which format, to the nodes of a copy.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "engine/io/image_key.h"
 #include "engine/pipeline/disk_copy.h"
 
 namespace nasbackup {
@@ -21,8 +23,13 @@ struct SourcePlace {
 /// A target: a path (a new file, or an existing block device), an NBD URI, or "null:".
 struct TargetPlace {
   std::string location;
-  std::string format;  ///< "qcow2" or "raw"
+  std::string format;  ///< "qcow2", "raw" or "luks" (a raw disk in a LUKS container)
   std::optional<Compression> compression;
+  std::shared_ptr<ImageKey> key;  ///< null: not encrypted
+
+  /// True when the file is a LUKS container: readers do not decrypt compressed clusters inside a qcow2, so what is compressed and
+  /// encrypted is a compressed qcow2 inside of a container (ARCHITECTURE.md, "What we write, and never write").
+  bool in_container() const noexcept { return key != nullptr && (compression || format == "luks"); }
 };
 
 /// What the whole job may use; shared by its disks.

@@ -10,6 +10,7 @@
 #include "engine/io/block_source.h"
 #include "engine/io/block_target.h"
 #include "engine/io/limiter.h"
+#include "engine/io/luks_target.h"
 #include "engine/pipeline/encoder.h"
 #include "engine/pipeline/job_loop.h"
 #include "engine/io/stage_clock.h"
@@ -33,9 +34,10 @@ struct DiskPipeline {
   std::unique_ptr<Encoder> encoder;
   std::unique_ptr<ImageLayout> layout;
   std::unique_ptr<BlockTarget> target;
-  std::uint64_t cluster = 0;  ///< bytes: the unit in which zeroes are found and data is stored
-  std::uint64_t unit = 0;     ///< bytes: reads are whole units; a multiple of `cluster`
-  std::uint64_t item = 0;     ///< bytes of one worker's buffer, a multiple of `unit`
+  const LuksTarget* encryption = nullptr;  ///< the node of `target` that encrypts, if any: for the report
+  std::uint64_t cluster = 0;               ///< bytes: the unit in which zeroes are found and data is stored
+  std::uint64_t unit = 0;                  ///< bytes: reads are whole units; a multiple of `cluster`
+  std::uint64_t item = 0;                  ///< bytes of one worker's buffer, a multiple of `unit`
   unsigned workers = 1;
 };
 
@@ -56,6 +58,9 @@ class DiskCopy {
 
   const DiskCounts& counts() const noexcept { return counts_; }
   StageClocks& clocks() const noexcept { return *pipeline_.clocks; }
+  double encrypting_cpu_seconds() const noexcept {
+    return pipeline_.encryption == nullptr ? 0 : pipeline_.encryption->cpu_seconds();
+  }
   const Encoder& encoder() const noexcept { return *pipeline_.encoder; }
   std::uint64_t virtual_size() const noexcept { return pipeline_.source->traits().size; }
 

@@ -5,20 +5,14 @@
 #include "engine/pipeline/encoder.h"
 
 #include <cmath>
-#include <ctime>
 
 #include "engine/io/lifeline_state.h"
+#include "engine/io/thread_cpu.h"
 #include "formats/is_zero.h"
 
 namespace nasbackup {
 
 namespace {
-
-std::int64_t thread_cpu_ns() noexcept {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
-}
 
 std::vector<Rung> rungs_for(const std::optional<Compression>& compression) {
   if (!compression) return {};
@@ -91,7 +85,8 @@ std::vector<EncodedRun> Encoder::find_data(GuestOffset at, std::span<std::byte> 
 }
 
 std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byte> bytes, std::span<std::byte> streams) {
-  const std::int64_t cpu_at_first = thread_cpu_ns(), began = monotonic_ns();
+  const CpuMeter meter(cpu_ns_);
+  const std::int64_t began = monotonic_ns();
   const std::size_t rung = control_ ? control_->rung() : 0;
   const Lease lease(*this);
   Compressor& compressor = (*lease).at(rung, rungs_[rung].compression, cluster_);
@@ -111,7 +106,6 @@ std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byt
   }
   const std::int64_t now = monotonic_ns();
   if (control_) control_->note(rung, data, now - began, now);
-  cpu_ns_ += thread_cpu_ns() - cpu_at_first;
   return runs;
 }
 
