@@ -18,6 +18,7 @@ struct Free {
   void operator()(ZSTD_CCtx* it) const noexcept { ZSTD_freeCCtx(it); }
 };
 
+// Why these: docs/performance.md, "Codecs".
 int level_of(const Compression& compression) noexcept {
   switch (compression.level) {
     case Level::fast:
