@@ -86,9 +86,7 @@ std::uint32_t history_of(const Compression& compression) noexcept {
 }
 
 std::vector<Rung> ladder_of(Codec codec) {
-  const auto rung = [codec](int number, double mib_per_second) {
-    return Rung{{codec, Level::number, number}, mib_per_second};
-  };
+  const auto rung = [codec](int number, double mib_per_second) { return Rung{{codec, Level::number, number}, mib_per_second}; };
   if (codec == Codec::zstd)
     return {rung(-3, 432), rung(-1, 392), rung(2, 313), rung(4, 231), rung(5, 121), rung(6, 91), rung(9, 61)};
   return {rung(1, 492), rung(2, 399), rung(4, 188), rung(5, 109), rung(7, 75)};

@@ -39,7 +39,7 @@ int number_of(const Compression& compression) noexcept {
     case Level::number:
       return compression.number;
     case Level::automatic:
-      return ladder_of(Codec::zlib).back().compression.number;
+      return kDeflateLevels;
   }
   return 0;
 }

@@ -22,11 +22,11 @@ struct Free {
 int level_of(const Compression& compression) noexcept {
   switch (compression.level) {
     case Level::fast:
-      return 1;
+      return -1;
     case Level::standard:
       return 2;
     case Level::best:
-      return 9;
+      return 6;
     default:
       return compression.number;
   }
