@@ -14,7 +14,6 @@
 namespace nasbackup {
 
 namespace {
-constexpr int kZlibWeakest = 1, kZlibStrongest = 12;  // libdeflate's scale; igzip is the low end of it
 constexpr int kZstdWeakest = -7, kZstdStrongest = 22;
 
 struct Word {
@@ -25,12 +24,12 @@ constexpr std::array kWords{Word{"fast", Level::fast}, Word{"default", Level::st
                             Word{"auto", Level::automatic}};
 
 bool in_bounds(Codec codec, int number) noexcept {
-  if (codec == Codec::zlib) return number >= kZlibWeakest && number <= kZlibStrongest;
+  if (codec == Codec::zlib) return number >= 1 && number <= kDeflateLevels;
   return number >= kZstdWeakest && number <= kZstdStrongest && number != 0;
 }
 
 std::string bounds_of(Codec codec) {
-  if (codec == Codec::zlib) return std::to_string(kZlibWeakest) + " to " + std::to_string(kZlibStrongest);
+  if (codec == Codec::zlib) return "1 to " + std::to_string(kDeflateLevels);
   return std::to_string(kZstdWeakest) + " to " + std::to_string(kZstdStrongest) + " without 0";
 }
 
@@ -87,11 +86,10 @@ std::uint32_t history_of(const Compression& compression) noexcept {
 }
 
 std::vector<Rung> ladder_of(Codec codec) {
-  const auto rung = [codec](int number, double mib_per_second) {
-    return Rung{{codec, Level::number, number}, mib_per_second};
-  };
-  if (codec == Codec::zstd) return {rung(-3, 450), rung(1, 330), rung(2, 300), rung(3, 220), rung(6, 80), rung(9, 50)};
-  return {rung(1, 380), rung(3, 95), rung(5, 75), rung(6, 62), rung(9, 30)};
+  const auto rung = [codec](int number, double mib_per_second) { return Rung{{codec, Level::number, number}, mib_per_second}; };
+  if (codec == Codec::zstd)
+    return {rung(-3, 432), rung(-1, 392), rung(2, 313), rung(4, 231), rung(5, 121), rung(6, 91), rung(9, 61)};
+  return {rung(1, 492), rung(2, 399), rung(4, 188), rung(5, 109), rung(7, 75)};
 }
 
 }  // namespace nasbackup

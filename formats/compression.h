@@ -20,12 +20,12 @@ enum class Level { fast, standard, best, number, automatic };
 struct Compression {
   Codec codec = Codec::zlib;
   Level level = Level::standard;
-  int number = 0;  // with Level::number alone; zlib 1 to 12, zstd -7 to 22 without 0
+  int number = 0;  // with Level::number alone; zlib 1 to 9, zstd -7 to 22 without 0
 
   friend constexpr bool operator==(const Compression&, const Compression&) noexcept = default;
 };
 
-/// "zlib", "zstd:best", "zlib:3", "zstd:auto"; "auto" is zlib:auto. Throws FormatError, also for a codec that was not built in.
+/// "zlib", "zstd:best", "zlib:7", "zstd:auto"; "auto" is zlib:auto. Throws FormatError, also for a codec that was not built in.
 Compression parse_compression(std::string_view text);
 /// What parse_compression reads back as the same: "zlib:default", "zstd:3".
 std::string to_string(const Compression& compression);

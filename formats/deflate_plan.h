@@ -18,6 +18,8 @@ struct DeflatePlan {
   int history_bits;  // 12 or 15
 };
 
+constexpr int kDeflateLevels = 9;  // numbers are 1 to 9, as everybody knows them from gzip
+
 /// The history depends on the level alone, the library on what was built in. `compression` is of the codec zlib.
 DeflatePlan plan_deflate(const Compression& compression) noexcept;
 std::string_view name_of(DeflateLibrary library) noexcept;

@@ -18,14 +18,15 @@ struct Free {
   void operator()(ZSTD_CCtx* it) const noexcept { ZSTD_freeCCtx(it); }
 };
 
+// Why these: docs/performance.md, "Codecs".
 int level_of(const Compression& compression) noexcept {
   switch (compression.level) {
     case Level::fast:
-      return 1;
+      return -1;
     case Level::standard:
       return 2;
     case Level::best:
-      return 9;
+      return 6;
     default:
       return compression.number;
   }

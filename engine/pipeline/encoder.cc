@@ -9,6 +9,7 @@
 #include "engine/io/lifeline_state.h"
 #include "engine/io/thread_cpu.h"
 #include "formats/is_zero.h"
+#include "formats/may_shrink.h"
 
 namespace nasbackup {
 
@@ -111,7 +112,7 @@ std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byt
 
 /// Length of the cluster's stream; 0 when it is stored as it is.
 std::size_t Encoder::compress(Compressor& compressor, std::span<const std::byte> cluster, std::span<std::byte> into) {
-  const std::size_t length = compressor.compress(cluster, into.first(most_worth_keeping(cluster_)));
+  const std::size_t length = may_shrink(cluster) ? compressor.compress(cluster, into.first(most_worth_keeping(cluster_))) : 0;
   if (length != 0) {
     ++compressed_clusters_;
     compressed_bytes_ += length;
