@@ -9,7 +9,6 @@
 #include <string>
 
 #include "formats/format_error.h"
-#include "formats/qcow2_compressed_area.h"
 #include "formats/qcow2_format.h"
 
 namespace nasbackup::qcow2 {
@@ -54,8 +53,7 @@ Geometry Geometry::of(std::uint64_t size, std::uint64_t cluster_size, std::uint6
   g.l1_clusters = div_round_up(g.l1_entries * sizeof(Be64), cluster_size);
   g.luks_bytes = luks_bytes;
   g.luks_clusters = div_round_up(luks_bytes, cluster_size);
-  // Compressed clusters need no more room than plain ones, but for what is left unused of the last area.
-  const std::uint64_t others = 1 + g.l1_clusters + g.luks_clusters + g.l1_entries + CompressedArea::most_clusters(cluster_size);
+  const std::uint64_t others = 1 + g.l1_clusters + g.luks_clusters + g.l1_entries;
   g.refcount_table_clusters = refcount_table_clusters_for(others + g.guest_clusters, cluster_size);
   g.l1_offset = HostOffset(cluster_size);
   g.refcount_table_offset = g.l1_offset + g.l1_clusters * cluster_size;

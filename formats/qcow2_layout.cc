@@ -15,10 +15,6 @@ namespace nasbackup::qcow2 {
 
 namespace {
 
-/// An area of compressed clusters that lies this many refcount blocks behind the end of the file is closed, lest all of them be
-/// held.
-constexpr std::size_t kMostBlocksHeld = 64;
-
 AlignedBytes table_bytes(const std::vector<Be64>& entries, std::uint64_t length) {
   AlignedBytes bytes(length);
   if (!entries.empty()) std::memcpy(bytes.data(), entries.data(), entries.size() * sizeof(Be64));
@@ -31,7 +27,7 @@ Layout::Layout(const Geometry& geometry, CompressionType compression)
     : geometry_(geometry),
       compression_(compression),
       refcounts_(geometry.cluster_size, geometry.refcount_table_clusters),
-      area_(refcounts_, geometry.cluster_size),
+      packed_(geometry.cluster_size),
       l1_(geometry.l1_entries) {
   const HostOffset header = refcounts_.allocate(1);
   const HostOffset l1 = refcounts_.allocate(geometry.l1_clusters);
@@ -62,29 +58,30 @@ void Layout::store_plain(std::uint64_t cluster, std::span<std::byte> data, Write
     const HostOffset host = refcounts_.allocate(run);
     out.add(host, data.first(run * size), Content::guest_data);
     map_run(cluster, run, host);
-    write_finished_blocks(out);
+    refcounts_.write_full_blocks(out);
     cluster += run;
     data = data.subspan(run * size);
   }
   next_cluster_ = cluster;
 }
 
-// Specification, "Compressed Clusters Descriptor": the number of sectors is that of those beyond the first.
 void Layout::store_compressed(std::uint64_t cluster, std::span<const std::byte> stream, WriteBatch& out) {
   assert(geometry_.luks_clusters == 0);
   enter_l2(cluster / l2_entries(geometry_.cluster_size), out);
-  const std::uint64_t first = area_.append(stream, out).value;
-  const std::uint64_t last = first + stream.size() - 1;
-  const std::uint64_t more_sectors = last / kCompressedSector - first / kCompressedSector;
-  const unsigned offset_bits = compressed_offset_bits(geometry_.cluster_bits);
-  if (last >> std::min(offset_bits, 56u) != 0) throw FormatError("qcow2: file too large for compressed clusters");
-  l2_[cluster % l2_.size()] = kEntryCompressed | (more_sectors << offset_bits) | first;
-  write_finished_blocks(out);
+  packed_.add(cluster, stream);
+  if (packed_.is_due()) place_packed(out);
   next_cluster_ = cluster + 1;
 }
 
-void Layout::write_finished_blocks(WriteBatch& out) {
-  if (refcounts_.blocks_held() > kMostBlocksHeld) area_.close(out);
+// Specification, "Compressed Clusters Descriptor": the number of sectors is that of those beyond the first.
+void Layout::place_packed(WriteBatch& out) {
+  const unsigned offset_bits = compressed_offset_bits(geometry_.cluster_bits);
+  for (const PackedClusters::Placed& placed : packed_.place(refcounts_, out)) {
+    const std::uint64_t first = placed.at.value, last = first + placed.length - 1;
+    if (last >> std::min(offset_bits, 56u) != 0) throw FormatError("qcow2: file too large for compressed clusters");
+    const std::uint64_t more_sectors = last / kCompressedSector - first / kCompressedSector;
+    l2_[placed.guest_cluster % l2_.size()] = kEntryCompressed | (more_sectors << offset_bits) | first;
+  }
   refcounts_.write_full_blocks(out);
 }
 
@@ -102,6 +99,7 @@ void Layout::enter_l2(std::uint64_t l1_index, WriteBatch& out) {
 
 void Layout::write_l2(WriteBatch& out) {
   if (l2_.empty()) return;
+  place_packed(out);
   const HostOffset at = refcounts_.allocate(1);
   out.add_table(at, table_bytes(l2_, geometry_.cluster_size));
   l1_[l1_index_] = at.value | kEntryCopied;
@@ -109,7 +107,6 @@ void Layout::write_l2(WriteBatch& out) {
 }
 
 void Layout::write_tables(WriteBatch& out) {
-  area_.close(out);
   write_l2(out);
   refcounts_.write_all_blocks(out);
   out.add_table(geometry_.l1_offset, table_bytes(l1_, geometry_.l1_clusters * geometry_.cluster_size));

@@ -3,14 +3,13 @@
 //
 // A qcow2 image written from front to back: data clusters in guest order, each L2 table behind the clusters it maps, refcount
 // blocks as the file grows; L1 and the refcount table go into room kept behind the header, the header goes last (ARCHITECTURE.md,
-// "One cluster's life"). Compressed clusters are packed into areas of their own. Holds L1, the refcount table, one L2 table, a
-// few refcount blocks and one chunk of compressed clusters.
+// "One cluster's life"). Holds L1, the refcount table, one L2 table, a few refcount blocks and one group of compressed clusters.
 #pragma once
 
 #include <vector>
 
 #include "formats/image_layout.h"
-#include "formats/qcow2_compressed_area.h"
+#include "formats/qcow2_packed_clusters.h"
 #include "formats/qcow2_format.h"
 #include "formats/qcow2_geometry.h"
 #include "formats/qcow2_refcounts.h"
@@ -32,7 +31,7 @@ class Layout final : public ImageLayout {
  private:
   void store_plain(std::uint64_t cluster, std::span<std::byte> data, WriteBatch& out);
   void store_compressed(std::uint64_t cluster, std::span<const std::byte> stream, WriteBatch& out);
-  void write_finished_blocks(WriteBatch& out);
+  void place_packed(WriteBatch& out);
   void enter_l2(std::uint64_t l1_index, WriteBatch& out);
   void write_l2(WriteBatch& out);
   void map_run(std::uint64_t first_cluster, std::uint64_t clusters, HostOffset host);
@@ -40,7 +39,7 @@ class Layout final : public ImageLayout {
   Geometry geometry_;
   CompressionType compression_;
   Refcounts refcounts_;
-  CompressedArea area_;
+  PackedClusters packed_;
   std::vector<Be64> l1_;
   std::vector<Be64> l2_;  // of l1_index_; empty until the first data cluster comes
   std::uint64_t l1_index_ = 0;

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,12 +70,15 @@ bool read_available(int fd, std::string& into) {
 }
 
 bool ended_within(pid_t pid, int milliseconds) noexcept {
-  for (;; milliseconds -= 10) {
+  const auto has_ended = [pid] {
     const pid_t found = ::waitpid(pid, nullptr, WNOHANG);
-    if (found == pid || (found < 0 && errno == ECHILD)) return true;
-    if (milliseconds <= 0) return false;
-    ::usleep(10'000);
-  }
+    return found == pid || (found < 0 && errno == ECHILD);
+  };
+  if (has_ended()) return true;
+  const Descriptor process(::pidfd_open(pid, 0));  // none: the whole time is waited
+  pollfd end{process.get(), POLLIN, 0};
+  ::poll(&end, 1, milliseconds);
+  return has_ended();
 }
 
 }  // namespace nasbackup::tools

@@ -86,7 +86,7 @@ std::string PartialSet::image_path(const std::string& file_name) const {
 void PartialSet::add_file(const std::string& name, std::string_view content) {
   assert(partial_);
   if (!is_file_name(name) || name == kManifestName) throw Fault(FaultKind::usage, "set: not a file name: '" + name + "'");
-  write_new_file(*partial_, name, content);
+  write_new_file(*partial_, name, content, OnDisk::later);  // publish() sees to it
 }
 
 /// Every file on the disk, every image of the manifest there, every other file in the manifest.

@@ -42,13 +42,17 @@ void write_all(const FileDescriptor& fd, std::string_view content, const std::st
   }
 }
 
+void close_file(FileDescriptor fd, const std::string& path, LifelineState* state) {
+  TargetCall mark(state);
+  if (::close(fd.release()) != 0) throw_target_errno(errno, path, "close failed");
+}
+
 void sync_and_close(FileDescriptor fd, const std::string& path, LifelineState* state) {
   {
     TargetCall mark(state);
     if (::fsync(fd.get()) != 0) throw_target_errno(errno, path, "fsync failed");
   }
-  TargetCall mark(state);
-  if (::close(fd.release()) != 0) throw_target_errno(errno, path, "close failed");
+  close_file(std::move(fd), path, state);
 }
 
 std::string read_up_to(const FileDescriptor& fd, std::size_t limit, const std::string& path, LifelineState* state) {
@@ -82,13 +86,16 @@ std::optional<SmallFile> read_small_file(const Directory& directory, const std::
   return file;
 }
 
-void write_new_file(const Directory& directory, const std::string& name, std::string_view content) {
+void write_new_file(const Directory& directory, const std::string& name, std::string_view content, OnDisk when) {
   const auto path = directory.path_of(name);
   auto fd = open_file(directory, name, O_WRONLY | O_CREAT | O_EXCL);
   if (!fd) throw_target_errno(errno, path, "cannot make the file");
   try {
     write_all(fd, content, path, directory.state());
-    sync_and_close(std::move(fd), path, directory.state());
+    if (when == OnDisk::now)
+      sync_and_close(std::move(fd), path, directory.state());
+    else
+      close_file(std::move(fd), path, directory.state());
   } catch (...) {
     directory.try_remove_file(name);
     throw;

@@ -24,8 +24,11 @@ struct SmallFile {
 /// Nothing when there is no such file. Fault(damaged) when it is no regular file or longer than `limit` bytes.
 std::optional<SmallFile> read_small_file(const Directory& directory, const std::string& name, std::size_t limit);
 
-/// Makes a file of mode 0600 that must not exist yet; it is on the disk when this returns. Nothing is left on failure.
-void write_new_file(const Directory& directory, const std::string& name, std::string_view content);
+/// When a file that was written is on the disk: when the call returns, or after a sync_file() that is to follow.
+enum class OnDisk { now, later };
+
+/// Makes a file of mode 0600 that must not exist yet. Nothing is left on failure.
+void write_new_file(const Directory& directory, const std::string& name, std::string_view content, OnDisk when = OnDisk::now);
 
 /// Writes over the beginning of a file that must exist. False when it does not.
 bool overwrite_file(const Directory& directory, const std::string& name, std::string_view content);

@@ -4,6 +4,7 @@
 // The end of a pull job is virDomainAbortJob; libvirt then removes the scratch files and QEMU the socket.
 #include "engine/vm/job_end.h"
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 
@@ -16,6 +17,8 @@
 namespace nasbackup::vm {
 namespace {
 
+/// The job of a small VM has ended a few milliseconds after it was asked to; the waits grow from here to there.
+constexpr std::chrono::milliseconds kAskAgainAfter{1};
 constexpr std::chrono::milliseconds kAskEvery{20};
 constexpr unsigned long kFullBelow = 4ul << 20;  ///< QEMU allocates scratch clusters of 64 KiB and tables: this is "full"
 
@@ -54,7 +57,7 @@ bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milli
   const auto deadline = std::chrono::steady_clock::now() + patience;
   std::optional<BackupDescription> seen;
   bool was_full = false;
-  while (true) {
+  for (auto wait = kAskAgainAfter;; wait = std::min(2 * wait, kAskEvery)) {
     const std::optional<BackupDescription> job = own_job(domain, socket);
     if (!job && !some_job_is_beginning(domain)) break;
     if (std::chrono::steady_clock::now() >= deadline) return false;
@@ -63,7 +66,7 @@ bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milli
       virDomainAbortJob(domain.get());  // its errors do not matter: what counts is whether the job is still there
       seen = job;
     }
-    std::this_thread::sleep_for(kAskEvery);
+    std::this_thread::sleep_for(wait);
   }
   if (seen) after_the_job(domain, *seen, was_full);
   return true;

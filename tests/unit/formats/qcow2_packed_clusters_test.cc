@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Compressed clusters in a layout: where their descriptors point, how dense they lie, what the refcounts say.
-#include "formats/qcow2_compressed_area.h"
+#include "formats/qcow2_packed_clusters.h"
 
 #include <gtest/gtest.h>
 
@@ -32,6 +32,10 @@ struct MixedImage {
       std::memset(bytes.data(), static_cast<int>(random() | 1), bytes.size());
       WriteBatch batch;
       layout.store({GuestOffset(i * kind.cluster), bytes, !is_plain}, batch);
+      for (const FileWrite& write : batch.writes()) {
+        only_grew = only_grew && write.offset.value >= end;
+        end = write.offset.value + write.length;
+      }
       apply(batch);
       (is_plain ? plain : streams)[i] = std::move(bytes);
     }
@@ -64,6 +68,8 @@ struct MixedImage {
   MemoryImage image;
   std::map<std::uint64_t, std::vector<std::byte>> plain, streams;
   std::map<std::uint64_t, std::uint64_t> written;  // from -> to
+  bool only_grew = true;
+  std::uint64_t end = 0;
 };
 
 /// By the specification: x = 62 - (cluster_bits - 8); offset below bit x, additional sectors above.
@@ -79,7 +85,7 @@ Descriptor descriptor_of(std::uint64_t entry, unsigned cluster_bits) {
 
 class Qcow2Compressed : public testing::TestWithParam<Case> {
  protected:
-  const std::uint64_t kClusters = std::min<std::uint64_t>(700, (24u << 20) / GetParam().cluster);
+  const std::uint64_t kClusters = std::min<std::uint64_t>(700, (48u << 20) / GetParam().cluster);
 };
 
 TEST_P(Qcow2Compressed, DescriptorsPointAtTheStreamsAndTheirLastSector) {
@@ -131,41 +137,32 @@ TEST_P(Qcow2Compressed, StreamsLieDenselyAlthoughPlainClustersComeBetween) {
   for (const auto& [cluster, stream] : mixed.streams) needed += stream.size();
   const std::uint64_t l2 = div_round_up(kClusters, mixed.geometry.cluster_size / 8);
   needed += mixed.geometry.luks_offset.value + (l2 + 2) * mixed.geometry.cluster_size;
-  const std::uint64_t last_area = CompressedArea::most_clusters(mixed.geometry.cluster_size) * mixed.geometry.cluster_size;
-  EXPECT_LE(mixed.layout.file_size(), needed + needed / 20 + last_area);
+  const std::uint64_t last_group = mixed.geometry.cluster_size;
+  EXPECT_LE(mixed.layout.file_size(), needed + needed / 64 + last_group);
+}
+
+TEST_P(Qcow2Compressed, TheFileOnlyGrowsUntilTheTablesAtItsBeginning) {
+  const MixedImage mixed(GetParam(), kClusters);
+  EXPECT_TRUE(mixed.only_grew);
 }
 
 INSTANTIATE_TEST_SUITE_P(Mixes, Qcow2Compressed,
                          testing::Values(Case{512, 0.2, 30}, Case{4096, 0, 100}, Case{4096, 0.3, 2000}, Case{65536, 0.15, 3},
                                          Case{65536, 0.9, 60000}, Case{65536, 0.5, 65000}, Case{262144, 0.05, 1000}));
 
-TEST(Qcow2CompressedArea, LeavesAHostClusterWhoseRefcountIsAtItsMaximum) {
-  constexpr std::uint64_t kCluster = 2u << 20;
-  Refcounts refcounts(kCluster, 1);
-  CompressedArea area(refcounts, kCluster);
-  WriteBatch out;
+TEST(Qcow2PackedClusters, PlacesAGroupBeforeAHostClustersRefcountOverflows) {
+  PackedClusters packed(2u << 20);
   const std::vector<std::byte> stream(5, std::byte{1});
-  HostOffset last;
-  for (int i = 0; i < 65536; ++i) last = area.append(stream, out);
-  EXPECT_EQ(last.value % kCluster, 0u);
-  EXPECT_GT(last.value, 65535u * stream.size());
-}
-
-TEST(Qcow2CompressedArea, HoldsFewRefcountBlocksWhileNoMoreStreamsCome) {
-  constexpr std::uint64_t kCluster = 512;
-  Layout layout(Geometry::of(64 << 20, kCluster));
-  std::vector<std::byte> stream(100, std::byte{1}), plain(16384, std::byte{1});
-  std::size_t tables = 0;
-  WriteBatch first;
-  layout.store({GuestOffset(0), stream, true}, first);
-  for (std::uint64_t at = 16384; at < (64u << 20); at += 16384) {
-    WriteBatch batch;
-    layout.store({GuestOffset(at), plain}, batch);
-    for (const FileWrite& write : batch.writes())
-      for (const FilePiece& piece : write.pieces) tables += piece.content == Content::metadata;
-  }
-  // 64 bytes of L2 table for a cluster, and blocks of 256 refcounts: all but the last 64 and some have left.
-  EXPECT_GE(tables, (64u << 20) / 512 / 64 + (64u << 20) / 512 / 256 - 80);
+  std::size_t members = 0;
+  while (!packed.is_due()) packed.add(members++, stream);
+  EXPECT_EQ(members, 65535u);
+  Refcounts refcounts(2u << 20, 1);
+  WriteBatch out;
+  EXPECT_EQ(packed.place(refcounts, out).size(), members);
+  refcounts.write_all_blocks(out);
+  MemoryImage image;
+  image.apply(out);
+  EXPECT_EQ(image.at<Be16>(2u << 20), 65535u);  // the block lies behind the group's cluster
 }
 
 TEST(Qcow2Layout, KeepsWholeClustersForALuksHeader) {
