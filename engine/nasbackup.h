@@ -135,14 +135,17 @@ struct JobControl {
 
 /// Options shared by every verb that moves data.
 struct TransferOptions {
-  unsigned threads = 0;                      ///< CPU threads; 0: one for each CPU
-  std::uint64_t memory = 256ull << 20;       ///< bound on what the whole run may use
-  unsigned connections = 0;                  ///< NBD connections for each disk; 0: what is best for the server
-  std::uint64_t cluster_size = 64ull << 10;  ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
-  std::string compression;                   ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
-  std::uint64_t rate = 0;                    ///< bytes read per second, all disks together; 0: no limit
-  std::uint64_t burst = 0;                   ///< 0: a tenth of a second of `rate`
-  std::chrono::seconds io_timeout{60};       ///< an NBD source that neither sends nor takes anything so long is given up
+  unsigned threads = 0;                       ///< CPU threads; 0: one for each CPU
+  std::uint64_t memory = 256ull << 20;        ///< bound on what the whole run may use
+  unsigned connections = 0;                   ///< NBD connections for each disk; 0: what is best for the server
+  std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
+  std::string compression;                    ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
+  std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
+  std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
+  bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
+  std::uint64_t rate = 0;                             ///< bytes read per second, all disks together; 0: no limit
+  std::uint64_t burst = 0;                            ///< 0: a tenth of a second of `rate`
+  std::chrono::seconds io_timeout{60};                ///< an NBD source that neither sends nor takes anything so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.

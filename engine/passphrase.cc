@@ -143,4 +143,10 @@ void require_strong(unsigned iterations, bool allow_weak) {
                                       " to " + std::to_string(luks::kMaxIterations));
 }
 
+void check_encryption(const TransferOptions& options) {
+  if (!options.encrypt) return;
+  require_openable_by_qemu(*options.encrypt);
+  require_strong(options.pbkdf_iterations, options.allow_weak_pbkdf);
+}
+
 }  // namespace nasbackup

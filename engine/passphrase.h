@@ -14,4 +14,7 @@ void require_openable_by_qemu(const Passphrase& passphrase);
 /// Throws Fault(usage) for a count of PBKDF2 iterations that is too weak (below a million unless `allow_weak`) or meaningless.
 void require_strong(unsigned iterations, bool allow_weak);
 
+/// Both, for a job that encrypts what it writes. To be called before anything starts.
+void check_encryption(const TransferOptions& options);
+
 }  // namespace nasbackup

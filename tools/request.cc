@@ -39,6 +39,7 @@ class Reader {
       read_key(request);
     else
       request.path = line_.operands.front();
+    if ((request.verb & kTransfers) != 0) request.passphrases = encrypting_place();
     return request;
   }
 
@@ -66,6 +67,7 @@ class Reader {
     if (line_.has("cluster-size")) options.cluster_size = parse_size(named("cluster-size"), text("cluster-size"));
     if (line_.has("compress")) options.compression = text("compress").empty() ? "zlib" : text("compress");
     if (line_.has("rate")) options.rate = parse_rate(named("rate"), text("rate"));
+    read_stretching(options.pbkdf_iterations, options.allow_weak_pbkdf);
     if (!line_.has("burst")) return;
     options.burst = parse_size(named("burst"), text("burst"));
     if (options.rate == 0) refuse("--burst without a limit means nothing: write --rate too");
@@ -195,6 +197,16 @@ class Reader {
     PassphrasePlaces found = places("encrypt", "encrypt-fd", "encrypt-command");
     const char* variable = std::getenv("NASBACKUP_PASSPHRASE_FILE");
     if (found.empty() && variable != nullptr && *variable != '\0') found.push_back(place_of_file(variable));
+    return found;
+  }
+
+  /// What is written opens with one passphrase; `key add` gives it more.
+  PassphrasePlaces encrypting_place() const {
+    PassphrasePlaces found = opening_places();
+    if (found.size() > 1) refuse("more than one passphrase: write one of --encrypt, --encrypt-fd and --encrypt-command, once");
+    for (const char* option : {"pbkdf-iterations", "insecure-pbkdf"})
+      if (found.empty() && line_.has(option))
+        refuse("--" + std::string(option) + " without a passphrase means nothing: write -e FILE too");
     return found;
   }
 

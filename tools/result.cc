@@ -124,15 +124,21 @@ Json json_of(const SetInfo& set) {
   return result;
 }
 
+template <class Options>
+Options with_passphrase(Options options, const Request& request, const JobControl& control) {
+  if (!request.passphrases.empty()) options.encrypt = read_passphrases(request.passphrases, control).front();
+  return options;
+}
+
 Json backup_result(const Request& request, const JobControl& control) {
-  const JobReport report = backup(request.backup, control);
+  const JobReport report = backup(with_passphrase(request.backup, request, control), control);
   Json result = json_of(report, "set", report.set);
   result["frozen_seconds"] = report.frozen_seconds;
   return result;
 }
 
 Json convert_result(const Request& request, const JobControl& control) {
-  const JobReport report = convert(request.convert, control);
+  const JobReport report = convert(with_passphrase(request.convert, request, control), control);
   return json_of(report, "image", report.image);
 }
 
