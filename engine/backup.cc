@@ -4,6 +4,7 @@
 // nasbackup::backup: a libvirt domain, or plain images under a name, into a new set.
 #include "engine/domain_backup.h"
 #include "engine/io/nbd_connection.h"
+#include "engine/passphrase.h"
 #include "engine/set/catalogue.h"
 #include "engine/translate_faults.h"
 
@@ -17,6 +18,7 @@ void check_options(const BackupOptions& options) {
   if (options.to.empty()) refuse("backup: write --to DIR");
   if (!options.source_format.empty() && options.source_format != "raw")
     refuse("-f " + options.source_format + ": write -f raw, the one format that is read");
+  check_encryption(options);
 }
 
 JobReport backup_images(BackupRun& run) {

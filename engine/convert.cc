@@ -11,6 +11,7 @@
 #include "engine/io/nbd_connection.h"
 #include "engine/io/new_file.h"
 #include "engine/nasbackup.h"
+#include "engine/passphrase.h"
 #include "engine/set/run_lock.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
@@ -36,6 +37,7 @@ bool is_device(const std::string& path, LifelineState& lifeline) {
 
 JobReport convert_one(const ConvertOptions& options, const JobControl& control) {
   check_formats(options);
+  check_encryption(options);
   const auto began = std::chrono::steady_clock::now();
   const auto lifeline = control.lifeline ? control.lifeline : std::make_shared<Lifeline>();
   LifelineState& state = lifeline->state();

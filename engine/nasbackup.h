@@ -11,10 +11,12 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -91,6 +93,39 @@ struct Progress {
 /// Progress of the job that runs on this lifeline; for the watcher.
 Progress progress_of(const Lifeline& lifeline);
 
+namespace crypto {
+class Secret;
+}
+
+/// A passphrase that opens or encrypts images. Every byte counts, a trailing newline too, as in qemu. The bytes lie in locked
+/// memory that no core file has, and are wiped with the last reference. Immutable; threads may share one. What cannot be a
+/// passphrase (nothing at all, more than 8 MiB, a directory) throws Error(usage); a stop throws Error(failed).
+class Passphrase {
+ public:
+  /// A FIFO is waited for. On `lifeline` a watcher sees how long a call on the file has not come back.
+  static std::shared_ptr<const Passphrase> from_file(const std::string& path, std::stop_token stop = {},
+                                                     Lifeline* lifeline = nullptr);
+  /// Reads to the end; does not close it.
+  static std::shared_ptr<const Passphrase> from_descriptor(int fd, std::stop_token stop = {});
+  /// What the command writes to its stdout; it runs under /bin/sh, with nothing on its stdin and our stderr.
+  static std::shared_ptr<const Passphrase> from_command(const std::string& command, std::stop_token stop = {});
+  /// A copy of the caller's bytes, which the caller should wipe.
+  static std::shared_ptr<const Passphrase> from_bytes(const void* bytes, std::size_t size);
+
+  /// Where it came from, for messages.
+  const std::string& origin() const noexcept { return origin_; }
+  const std::shared_ptr<const crypto::Secret>& secret() const noexcept { return secret_; }
+
+ private:
+  Passphrase(std::string origin, crypto::Secret secret);
+
+  std::string origin_;
+  std::shared_ptr<const crypto::Secret> secret_;
+};
+
+/// How often PBKDF2 hashes for a key slot: a number and not a time, so that a busy host writes no weak slot.
+inline constexpr std::uint32_t kPbkdfIterations = 2'000'000;
+
 /// What a caller gives a job besides its options.
 struct JobControl {
   std::stop_token stop;                                ///< a request ends the job cleanly with Outcome::failed
@@ -100,14 +135,17 @@ struct JobControl {
 
 /// Options shared by every verb that moves data.
 struct TransferOptions {
-  unsigned threads = 0;                      ///< CPU threads; 0: one for each CPU
-  std::uint64_t memory = 256ull << 20;       ///< bound on what the whole run may use
-  unsigned connections = 0;                  ///< NBD connections for each disk; 0: what is best for the server
-  std::uint64_t cluster_size = 64ull << 10;  ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
-  std::string compression;                   ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
-  std::uint64_t rate = 0;                    ///< bytes read per second, all disks together; 0: no limit
-  std::uint64_t burst = 0;                   ///< 0: a tenth of a second of `rate`
-  std::chrono::seconds io_timeout{60};       ///< an NBD source that neither sends nor takes anything so long is given up
+  unsigned threads = 0;                       ///< CPU threads; 0: one for each CPU
+  std::uint64_t memory = 256ull << 20;        ///< bound on what the whole run may use
+  unsigned connections = 0;                   ///< NBD connections for each disk; 0: what is best for the server
+  std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
+  std::string compression;                    ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
+  std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
+  std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
+  bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
+  std::uint64_t rate = 0;                             ///< bytes read per second, all disks together; 0: no limit
+  std::uint64_t burst = 0;                            ///< 0: a tenth of a second of `rate`
+  std::chrono::seconds io_timeout{60};                ///< an NBD source that neither sends nor takes anything so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
@@ -205,6 +243,44 @@ ImageInfo image_info(const std::string& path, Lifeline* lifeline = nullptr);
 SetInfo set_info(const std::string& path, Lifeline* lifeline = nullptr);
 /// The whole sets under a target directory, oldest first for each VM; from the files alone.
 std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline = nullptr);
+
+/// A key slot of a LUKS header.
+struct KeySlotInfo {
+  unsigned slot = 0;  ///< 0 to 7
+  bool in_use = false;
+  std::uint32_t iterations = 0;  ///< of PBKDF2; when it is in use
+};
+
+/// The keys of one image.
+struct KeysOfImage {
+  std::string image;   ///< path
+  std::string format;  ///< "luks": a container; "qcow2": encrypted inside
+  std::string cipher;  ///< "aes-xts-plain64"
+  std::string hash;    ///< "sha256"
+  std::string uuid;
+  std::vector<KeySlotInfo> slots;  ///< all eight
+  std::vector<unsigned> changed;   ///< the slots that were filled or emptied
+};
+
+/// A change to the key slots of an image, or of all images of a set.
+struct KeyOptions {
+  std::string path;
+  std::vector<std::shared_ptr<const Passphrase>> passphrases;  ///< each is tried
+  std::shared_ptr<const Passphrase> new_passphrase;            ///< of key_add
+  std::optional<unsigned> slot;                                ///< of key_remove: this one; else those that the passphrase opens
+  std::uint32_t pbkdf_iterations = kPbkdfIterations;           ///< of the new slot
+  bool allow_weak_pbkdf = false;                               ///< for tests: fewer than a million of them
+};
+
+/// What the key slots are; needs no key.
+std::vector<KeysOfImage> key_list(const std::string& path, Lifeline* lifeline = nullptr);
+/// Gives every image one more passphrase; its data stays as it is. Before the first image is changed it is made sure that all of
+/// them open and have a slot free. Throws Error: wrong_key when no passphrase opens one.
+std::vector<KeysOfImage> key_add(const KeyOptions& options, const JobControl& control);
+/// Takes a slot from every image, or the slots that the (one) passphrase opens. Never the last one. With `slot` a passphrase is
+/// not needed, but must open the image when there is one. Who kept a copy of the header can still open the image with the old
+/// key.
+std::vector<KeysOfImage> key_remove(const KeyOptions& options, const JobControl& control);
 
 /// The library's version, "0.1.0".
 const char* version() noexcept;

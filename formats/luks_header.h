@@ -26,6 +26,11 @@ inline constexpr std::uint32_t kPayloadInQcow2 = kAlignSectors + kSlots * materi
 inline constexpr std::uint32_t kPayloadOfContainer = 4096;  ///< 2 MiB: cryptsetup's alignment
 static_assert(kPayloadInQcow2 == 4040 && kPayloadInQcow2 <= kPayloadOfContainer);
 
+/// The volume key is random and needs no stretching; QEMU's ratio.
+constexpr std::uint32_t digest_iterations(std::uint32_t slot_iterations) noexcept {
+  return slot_iterations / 8 > kMinIterations ? slot_iterations / 8 : kMinIterations;
+}
+
 using Uuid = std::array<std::byte, 16>;
 
 /// What is drawn for a slot, or once for all images that one derivation is to open: the salt.

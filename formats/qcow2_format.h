@@ -76,6 +76,7 @@ struct CryptoHeaderPointer {
   Be64 length;
 };
 static_assert(sizeof(CryptoHeaderPointer) == 16);
+inline constexpr std::uint64_t kMaxCryptoHeaderBytes = 16u << 20;  ///< LUKS1 with the largest keys takes 2 MiB
 
 /// Section "Feature name table".
 struct FeatureName {

@@ -66,8 +66,26 @@ void check_fixed(const Header& header) {
                       ", leaves the first cluster");
 }
 
+/// Section "Full disk encryption header pointer".
+void take_crypto_header(std::span<const std::byte> cluster, std::uint64_t at, std::uint32_t length, HeaderFacts& facts) {
+  if (facts.crypt_method != kCryptLuks)
+    throw FormatError("qcow2 header: full disk encryption header: crypt_method: " + std::to_string(facts.crypt_method) +
+                      ", must be 2");
+  if (length != sizeof(CryptoHeaderPointer))
+    throw FormatError("qcow2 header: full disk encryption header: length: " + std::to_string(length) + ", must be 16");
+  const auto pointer = load<CryptoHeaderPointer>(cluster, at);
+  if (pointer.offset == 0 || pointer.offset % facts.cluster_size != 0)
+    throw FormatError("qcow2 header: full disk encryption header: offset: " + std::to_string(pointer.offset) +
+                      ", must be a multiple of the cluster size");
+  if (pointer.length == 0 || pointer.length > kMaxCryptoHeaderBytes)
+    throw FormatError("qcow2 header: full disk encryption header: length: " + std::to_string(pointer.length) + ", must be 1 to " +
+                      std::to_string(kMaxCryptoHeaderBytes));
+  facts.crypto_header_offset = pointer.offset;
+  facts.crypto_header_length = pointer.length;
+}
+
 /// Section "Header extensions": they end at type 0, or where the backing file's name begins.
-std::string find_backing_format(std::span<const std::byte> cluster, const Header& header) {
+void take_extensions(std::span<const std::byte> cluster, const Header& header, HeaderFacts& facts) {
   const std::uint64_t end = header.backing_file_offset != 0 ? std::uint64_t{header.backing_file_offset} : cluster.size();
   std::uint64_t at = header.header_length;
   while (at + sizeof(ExtensionHead) <= end) {
@@ -77,10 +95,12 @@ std::string find_backing_format(std::span<const std::byte> cluster, const Header
     if (head.length > end - at)
       throw FormatError("qcow2 header: extension at byte " + std::to_string(at) + ": length: " + std::to_string(head.length) +
                         ", leaves the header");
-    if (head.type == kExtensionBackingFormat) return load_text(cluster, at, head.length);
+    if (head.type == kExtensionBackingFormat) facts.backing_format = load_text(cluster, at, head.length);
+    if (head.type == kExtensionCryptoHeader) take_crypto_header(cluster, at, head.length, facts);
     at += round_up(head.length, 8);
   }
-  return {};
+  if (facts.crypt_method == kCryptLuks && facts.crypto_header_offset == 0)
+    throw FormatError("qcow2 header: crypt_method: 2, without a full disk encryption header");
 }
 
 }  // namespace
@@ -106,7 +126,7 @@ HeaderFacts parse_header(std::span<const std::byte> file_start) {
   const auto cluster = file_start.first(std::min<std::uint64_t>(file_start.size(), facts.cluster_size));
   if (header.backing_file_offset != 0)
     facts.backing_file = load_text(cluster, header.backing_file_offset, header.backing_file_size);
-  facts.backing_format = find_backing_format(cluster, header);
+  take_extensions(cluster, header, facts);
   return facts;
 }
 

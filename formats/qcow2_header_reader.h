@@ -22,6 +22,10 @@ struct HeaderFacts {
   bool has_data_file = false;
   std::string backing_file;    ///< empty: none
   std::string backing_format;  ///< empty: not said
+
+  // Of the LUKS header, when crypt_method is 2.
+  std::uint64_t crypto_header_offset = 0;
+  std::uint64_t crypto_header_length = 0;
 };
 
 /// How many bytes of a file's beginning parse_header wants at most: a header never leaves its cluster.

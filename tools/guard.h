@@ -10,13 +10,14 @@
 #include "engine/nasbackup.h"
 #include "tools/descriptor.h"
 #include "tools/log_file.h"
+#include "tools/passphrase_places.h"
 
 namespace nasbackup::tools {
 
 class Guard {
  public:
-  /// Starts the process. `lifeline` is the run's; the log is not the process's business.
-  Guard(Lifeline& lifeline, LogFile& log);
+  /// Starts the process. `lifeline` is the run's; the log and the descriptors of the passphrases are not the process's business.
+  Guard(Lifeline& lifeline, LogFile& log, const PassphrasePlaces& passphrases);
 
   /// The end that the worker keeps open: when it closes, the worker is gone.
   Descriptor take_worker_end() { return std::move(worker_end_); }

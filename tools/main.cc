@@ -19,14 +19,14 @@ namespace nasbackup::tools {
 
 namespace {
 
-// Descriptors 0 to 2 must be there before anything else is opened, and what the caller has open beside them must not stay open in
-// a worker that is left behind.
-void arrange_descriptors() {
+// Descriptors 0 to 2 must be there before anything else is opened.
+void fill_stdio() {
   while (true) {
     const int fd = ::open("/dev/null", O_RDWR);
-    if (fd > STDERR_FILENO || fd < 0) break;
+    if (fd <= STDERR_FILENO && fd >= 0) continue;
+    if (fd >= 0) ::close(fd);
+    break;
   }
-  ::close_range(STDERR_FILENO + 1, ~0u, 0);
 }
 
 /// False, with a message, when stdout cannot take it.
@@ -67,7 +67,9 @@ int finish(bool json, const Json& result, const std::string& text) {
   return printed || status != 0 ? status : static_cast<int>(Outcome::done_with_warnings);
 }
 
-int run_verb(const Request& request) {
+int run_verb(Request request) {
+  // What the caller has open beside stdio and the passphrases must not stay open in a worker that is left behind.
+  close_all_but({&request.passphrases, &request.new_passphrase});
   block_signals();
   Console console(STDERR_FILENO, request.progress == ProgressStyle::json);
   Json result;
@@ -105,7 +107,7 @@ int run(const std::vector<std::string>& words) {
 }  // namespace nasbackup::tools
 
 int main(int argc, char** argv) {
-  nasbackup::tools::arrange_descriptors();
+  nasbackup::tools::fill_stdio();
   // Not by return: what asks libvirt in a thread of its own may still be at it.
   ::_exit(nasbackup::tools::run({argv + 1, argv + argc}));
 }

@@ -61,6 +61,9 @@ SIGTERM, SIGINT and SIGHUP end the run cleanly: the guest is free, nothing is pu
 .TP
 \fBNO_COLOR\fR
 When set and not empty nothing is coloured.
+.TP
+\fBNASBACKUP_PASSPHRASE_FILE\fR
+The passphrase file where no other way to give a passphrase is used.
 .SH FILES
 .TP
 \fI/run/nasbackup\fR

@@ -15,6 +15,8 @@ constexpr Verb kVerbTable[] = {
      ""},
     {kInfo, "info", "SET|IMAGE", 1, 1, "what an image or a set is: format, sizes, compression, encryption, backing file", ""},
     {kList, "list", "DIR", 1, 1, "the whole sets under a target directory, from the files alone", ""},
+    {kKey, "key", "add|remove|list SET|IMAGE", 2, 2, "the passphrases of encrypted images: one more, one less, or what there is",
+     ""},
 };
 
 // In the order of the help: what, where, how fast, how, and what is shown.
@@ -43,6 +45,17 @@ constexpr Option kOptionTable[] = {
     {"connect", 0, Value::required, "URI", kBackup, "libvirt to talk to", "qemu:///system"},
     {"min-free", 0, Value::required, "SIZE", kBackup, "room that must be left on the target", "1G"},
     {"cluster-size", 0, Value::required, "SIZE", kTransfers, "of the qcow2 that is written, 512 to 2M", "64K"},
+    {"encrypt", 'e', Value::required, "FILE", kTransfers | kKey,
+     "the passphrase file: encrypts what is written, opens what is read; every byte of it counts", "", true},
+    {"encrypt-fd", 0, Value::required, "N", kTransfers | kKey, "the same from an open descriptor, to its end", "", true},
+    {"encrypt-command", 0, Value::required, "CMD", kTransfers | kKey, "the same from what CMD prints", "", true},
+    {"new", 0, Value::required, "FILE", kKey, "add: file with the new passphrase"},
+    {"new-fd", 0, Value::required, "N", kKey, "add: the same from an open descriptor"},
+    {"new-command", 0, Value::required, "CMD", kKey, "add: the same from what CMD prints"},
+    {"slot", 0, Value::required, "N", kKey, "remove: the key slot, 0 to 7", "those that the passphrase opens"},
+    {"pbkdf-iterations", 0, Value::required, "N", kTransfers | kKey, "key stretching of a new key slot, at least 1000000",
+     "2000000"},
+    {"insecure-pbkdf", 0, Value::none, "", kTransfers | kKey, "for tests: fewer iterations are allowed"},
     {"threads", 'j', Value::required, "N", kTransfers, "CPU threads", "one for each CPU"},
     {"memory", 0, Value::required, "SIZE", kTransfers, "what the whole run may use", "256M"},
     {"connections", 0, Value::required, "N", kTransfers, "NBD connections for each disk", "what suits the server"},
@@ -60,6 +73,7 @@ constexpr Example kExampleTable[] = {
     {"nasbackup backup web1 --to /mnt/nas", "all disks of the VM web1 into a new set under /mnt/nas/web1/"},
     {"nasbackup backup web1 --to /mnt/nas -q -b 50", "the same with the guest's file systems frozen for a moment, at 50 MiB/s"},
     {"nasbackup convert nbd://host/disk disk.qcow2", "an NBD export to a qcow2 image"},
+    {"nasbackup key add disk.qcow2 -e old --new new", "one more passphrase for an encrypted image; its data stays as it is"},
     {"nasbackup list --json /mnt/nas", "every whole set there is, for a program"},
 };
 

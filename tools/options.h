@@ -16,9 +16,9 @@ enum class Value { none, required, optional };
 
 /// The verbs as a set, for Option::verbs.
 using Verbs = unsigned;
-inline constexpr Verbs kBackup = 1, kConvert = 2, kInfo = 4, kList = 8;
+inline constexpr Verbs kBackup = 1, kConvert = 2, kInfo = 4, kList = 8, kKey = 16;
 inline constexpr Verbs kTransfers = kBackup | kConvert;
-inline constexpr Verbs kAllVerbs = kTransfers | kInfo | kList;
+inline constexpr Verbs kAllVerbs = kTransfers | kInfo | kList | kKey;
 
 struct Option {
   std::string_view name;  ///< without the dashes

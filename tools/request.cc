@@ -5,6 +5,8 @@
 #include "tools/request.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <initializer_list>
 
 #include "tools/printable.h"
 #include "tools/quantities.h"
@@ -16,6 +18,8 @@ namespace {
 // Beyond these nobody means it; the library has limits of its own.
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;
+constexpr unsigned kMostIterations = 1u << 28;
+constexpr unsigned kMostDescriptors = 1u << 20;
 
 /// Reads the options of one command line; errors name the verb.
 class Reader {
@@ -31,8 +35,11 @@ class Reader {
       read_backup(request.backup, request.io_timeout);
     else if (request.verb == kConvert)
       read_convert(request.convert, request.io_timeout);
+    else if (request.verb == kKey)
+      read_key(request);
     else
       request.path = line_.operands.front();
+    if ((request.verb & kTransfers) != 0) request.passphrases = encrypting_place();
     return request;
   }
 
@@ -60,6 +67,7 @@ class Reader {
     if (line_.has("cluster-size")) options.cluster_size = parse_size(named("cluster-size"), text("cluster-size"));
     if (line_.has("compress")) options.compression = text("compress").empty() ? "zlib" : text("compress");
     if (line_.has("rate")) options.rate = parse_rate(named("rate"), text("rate"));
+    read_stretching(options.pbkdf_iterations, options.allow_weak_pbkdf);
     if (!line_.has("burst")) return;
     options.burst = parse_size(named("burst"), text("burst"));
     if (options.rate == 0) refuse("--burst without a limit means nothing: write --rate too");
@@ -121,6 +129,90 @@ class Reader {
     options.force = line_.has("force");
     if (options.target_format == "raw" && line_.has("cluster-size"))
       refuse("--cluster-size means nothing with -O raw: leave it out");
+  }
+
+  void read_key(Request& request) {
+    const std::string& action = line_.operands[0];
+    request.path = request.key.path = line_.operands[1];
+    if (action == "add")
+      request.key_action = KeyAction::add;
+    else if (action == "remove")
+      request.key_action = KeyAction::remove;
+    else if (action != "list")
+      refuse(printable(action) + ": write add, remove or list");
+    refuse_unless(action, "add", {"new", "new-fd", "new-command", "pbkdf-iterations", "insecure-pbkdf"});
+    refuse_unless(action, "remove", {"slot"});
+    if (action == "list") return refuse_for_list();
+    request.passphrases = opening_places();
+    if (action == "add") read_key_add(request);
+    if (action == "remove") read_key_remove(request);
+  }
+
+  void read_key_add(Request& request) {
+    request.new_passphrase = places("new", "new-fd", "new-command");
+    if (request.passphrases.empty()) refuse("add: with which passphrase is it opened? write -e FILE");
+    if (request.new_passphrase.size() != 1) refuse("add: what is the new passphrase? write --new FILE, once");
+    read_stretching(request.key.pbkdf_iterations, request.key.allow_weak_pbkdf);
+  }
+
+  void read_key_remove(Request& request) {
+    if (line_.has("slot")) request.key.slot = parse_slot(text("slot"));
+    if (!request.key.slot && request.passphrases.size() != 1)
+      refuse("remove: which key? write --slot N, or -e FILE with the passphrase that is to go, once");
+  }
+
+  void read_stretching(std::uint32_t& iterations, bool& weak) {
+    weak = line_.has("insecure-pbkdf");
+    if (line_.has("pbkdf-iterations"))
+      iterations = parse_count(named("pbkdf-iterations"), text("pbkdf-iterations"), kMostIterations);
+  }
+
+  unsigned parse_slot(const std::string& number) const {
+    if (number.size() != 1 || number[0] < '0' || number[0] > '7') refuse("--slot " + printable(number) + ": write 0 to 7");
+    return static_cast<unsigned>(number[0] - '0');
+  }
+
+  void refuse_unless(const std::string& action, const std::string& owner, std::initializer_list<const char*> given) const {
+    for (const char* option : given)
+      if (action != owner && line_.has(option))
+        refuse("--" + std::string(option) + " belongs to key " + owner + ": leave it out");
+  }
+
+  void refuse_for_list() const {
+    for (const char* option : {"encrypt", "encrypt-fd", "encrypt-command"})
+      if (line_.has(option)) refuse("list needs no passphrase: leave --" + std::string(option) + " out");
+  }
+
+  /// In the order of the options' names, not of the command line: each is tried anyway.
+  PassphrasePlaces places(const char* file, const char* descriptor, const char* command) const {
+    PassphrasePlaces found;
+    for (const std::string& path : line_.all(file)) found.push_back(place_of_file(path));
+    for (const std::string& number : line_.all(descriptor))
+      found.push_back(place_of_descriptor(parse_descriptor(descriptor, number)));
+    for (const std::string& words : line_.all(command)) found.push_back(place_of_command(words));
+    return found;
+  }
+
+  PassphrasePlaces opening_places() const {
+    PassphrasePlaces found = places("encrypt", "encrypt-fd", "encrypt-command");
+    const char* variable = std::getenv("NASBACKUP_PASSPHRASE_FILE");
+    if (found.empty() && variable != nullptr && *variable != '\0') found.push_back(place_of_file(variable));
+    return found;
+  }
+
+  /// What is written opens with one passphrase; `key add` gives it more.
+  PassphrasePlaces encrypting_place() const {
+    PassphrasePlaces found = opening_places();
+    if (found.size() > 1) refuse("more than one passphrase: write one of --encrypt, --encrypt-fd and --encrypt-command, once");
+    for (const char* option : {"pbkdf-iterations", "insecure-pbkdf"})
+      if (found.empty() && line_.has(option))
+        refuse("--" + std::string(option) + " without a passphrase means nothing: write -e FILE too");
+    return found;
+  }
+
+  int parse_descriptor(const char* option, const std::string& number) const {
+    if (number == "0") return 0;
+    return static_cast<int>(parse_count(named(option), number, kMostDescriptors));
   }
 
   /// The option's value; empty when it was not given.

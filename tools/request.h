@@ -10,9 +10,11 @@
 
 #include "engine/nasbackup.h"
 #include "tools/command_line.h"
+#include "tools/passphrase_places.h"
 
 namespace nasbackup::tools {
 
+enum class KeyAction { add, remove, list };
 enum class ProgressStyle { automatic, terminal, json, none };
 
 struct Request {
@@ -20,7 +22,11 @@ struct Request {
   std::string verb_name;
   BackupOptions backup;    ///< of backup
   ConvertOptions convert;  ///< of convert
-  std::string path;        ///< of info and list
+  KeyAction key_action = KeyAction::list;
+  KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
+  PassphrasePlaces passphrases;     ///< that open, or that encrypt
+  PassphrasePlaces new_passphrase;  ///< one, of key add
+  std::string path;                 ///< of info, list and key
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;
@@ -28,6 +34,7 @@ struct Request {
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
+  bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty(); }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.
   bool touches_guest() const noexcept { return verb == kBackup && backup.sources.empty(); }
 };

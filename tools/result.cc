@@ -124,16 +124,50 @@ Json json_of(const SetInfo& set) {
   return result;
 }
 
+template <class Options>
+Options with_passphrase(Options options, const Request& request, const JobControl& control) {
+  if (!request.passphrases.empty()) options.encrypt = read_passphrases(request.passphrases, control).front();
+  return options;
+}
+
 Json backup_result(const Request& request, const JobControl& control) {
-  const JobReport report = backup(request.backup, control);
+  const JobReport report = backup(with_passphrase(request.backup, request, control), control);
   Json result = json_of(report, "set", report.set);
   result["frozen_seconds"] = report.frozen_seconds;
   return result;
 }
 
 Json convert_result(const Request& request, const JobControl& control) {
-  const JobReport report = convert(request.convert, control);
+  const JobReport report = convert(with_passphrase(request.convert, request, control), control);
   return json_of(report, "image", report.image);
+}
+
+Json json_of(const KeysOfImage& keys) {
+  Json result{{"image", keys.image}, {"format", keys.format}, {"cipher", keys.cipher}, {"hash", keys.hash}, {"uuid", keys.uuid}};
+  result["slots"] = Json::array();
+  for (const KeySlotInfo& slot : keys.slots) {
+    result["slots"].push_back({{"slot", slot.slot}, {"in_use", slot.in_use}});
+    if (slot.in_use) result["slots"].back()["iterations"] = slot.iterations;
+  }
+  result["changed_slots"] = keys.changed;
+  return result;
+}
+
+std::vector<KeysOfImage> change_keys(const Request& request, const JobControl& control) {
+  KeyOptions options = request.key;
+  options.passphrases = read_passphrases(request.passphrases, control);
+  if (request.key_action == KeyAction::remove) return key_remove(options, control);
+  options.new_passphrase = read_passphrases(request.new_passphrase, control).front();
+  return key_add(options, control);
+}
+
+Json key_result(const Request& request, const JobControl& control) {
+  const bool list = request.key_action == KeyAction::list;
+  Json result = with_outcome(Outcome::done);
+  result["images"] = Json::array();
+  for (const KeysOfImage& keys : list ? key_list(request.path, control.lifeline.get()) : change_keys(request, control))
+    result["images"].push_back(json_of(keys));
+  return result;
 }
 
 Json info_result(const std::string& path, Lifeline* lifeline) {
@@ -159,6 +193,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kBackup) return backup_result(request, control);
     if (request.verb == kConvert) return convert_result(request, control);
     if (request.verb == kInfo) return info_result(request.path, control.lifeline.get());
+    if (request.verb == kKey) return key_result(request, control);
     return list_result(request.path, control.lifeline.get());
   } catch (const Error& error) {
     return error_result(error.outcome(), error.what());

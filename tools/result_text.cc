@@ -113,6 +113,33 @@ std::string set_text(const Json& set) {
   return text;
 }
 
+std::string slots_text(const Json& image) {
+  std::vector<Row> rows{{"slot", "state", "iterations"}};
+  for (const Json& slot : image.at("slots")) {
+    const bool in_use = slot.at("in_use").get<bool>();
+    rows.push_back({std::to_string(slot.at("slot").get<unsigned>()), in_use ? "in use" : "free",
+                    in_use ? std::to_string(slot.at("iterations").get<std::uint32_t>()) : ""});
+  }
+  return fmt::format("{}: {}, {}, {}\n", word(image, "image"), word(image, "format"), word(image, "cipher"),
+                     word(image, "hash")) +
+         table(rows);
+}
+
+std::string changed_text(const Json& image, bool added) {
+  std::string slots;
+  for (const Json& slot : image.at("changed_slots"))
+    slots += fmt::format("{}{}", slots.empty() ? "" : ", ", slot.get<unsigned>());
+  return fmt::format("{}: key slot {} {}\n", word(image, "image"), slots, added ? "holds the new key" : "holds no key any more");
+}
+
+std::string key_text(const Request& request, const Json& result) {
+  std::string text;
+  for (const Json& image : result.at("images"))
+    text += request.key_action != KeyAction::list ? changed_text(image, request.key_action == KeyAction::add)
+                                                  : (text.empty() ? "" : "\n") + slots_text(image);
+  return text;
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
@@ -134,6 +161,8 @@ std::string text_of(const Request& request, const Json& result) {
       return convert_text(request, result);
     case kInfo:
       return result.contains("images") ? set_text(result) : image_text(result);
+    case kKey:
+      return key_text(request, result);
     default:
       return list_text(request, result);
   }

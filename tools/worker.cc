@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -46,6 +47,8 @@ void write_message(const std::string& text) {
 void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, WorkerPipes pipes) {
   replace_stdio(pipes.messages.get());
   pipes.messages.close();
+  // Keys leave traces also outside of the memory that is kept for them: no core file then.
+  if (request.has_secrets()) ::prctl(PR_SET_DUMPABLE, 0);
   std::stop_source stop;
   std::thread(wait_for_stop, pipes.control.get(), std::ref(stop)).detach();
   const JobControl control{stop.get_token(), lifeline, write_message};

@@ -10,13 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <vector>
 
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/io/lifeline_state.h"
 #include "formats/format_error.h"
+#include "formats/luks_header_reader.h"
 
 namespace nasbackup {
 
@@ -43,11 +43,6 @@ std::vector<std::byte> read_start(int fd, const std::string& path) {
   return bytes;
 }
 
-bool has_luks_magic(const std::vector<std::byte>& bytes) noexcept {
-  static constexpr unsigned char kLuksMagic[] = {'L', 'U', 'K', 'S', 0xba, 0xbe};  // LUKS1 specification, "phdr"
-  return bytes.size() >= sizeof kLuksMagic && std::memcmp(bytes.data(), kLuksMagic, sizeof kLuksMagic) == 0;
-}
-
 }  // namespace
 
 ProbedImage probe_image(const std::string& path, LifelineState* lifeline) {
@@ -65,7 +60,7 @@ ProbedImage probe_image(const std::string& path, LifelineState* lifeline) {
     image.disk_size = image.file_size;
   }
   const std::vector<std::byte> start = read_start(file.get(), path);
-  if (has_luks_magic(start)) image.format = ImageFormat::luks;
+  if (luks::has_magic(start)) image.format = ImageFormat::luks;
   if (!qcow2::has_magic(start)) return image;
   image.format = ImageFormat::qcow2;
   try {
@@ -84,7 +79,7 @@ void refuse_unless_raw(const std::string& path, LifelineState* lifeline) {
   std::vector<std::byte> start(8);
   const ssize_t got = ::pread(file.get(), start.data(), start.size(), 0);
   start.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-  const char* format = qcow2::has_magic(start) ? "qcow2" : has_luks_magic(start) ? "luks" : nullptr;
+  const char* format = qcow2::has_magic(start) ? "qcow2" : luks::has_magic(start) ? "luks" : nullptr;
   if (format != nullptr)
     throw Fault(FaultKind::source,
                 path + ": looks like " + format + ", which is not read as a source; write -f raw if it is a raw disk");

@@ -20,7 +20,8 @@ namespace {
 
 /// Hidden names are unfinished; a name that would give orders to a terminal is none of ours.
 bool is_visible(const std::string& name) noexcept { return is_file_name(name); }
-bool is_image(const std::string& name) noexcept { return name.ends_with(".qcow2"); }
+/// A compressed and encrypted image is a qcow2 in a LUKS container.
+bool is_image(const std::string& name) noexcept { return name.ends_with(".qcow2") || name.ends_with(".qcow2.luks"); }
 
 /// mke2fs makes it, root alone can read it.
 bool is_lost_and_found(const std::string& name) noexcept { return name == "lost+found"; }

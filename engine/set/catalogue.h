@@ -28,7 +28,7 @@ struct CatalogueSet {
   std::string name;                   ///< of its own directory
   std::string time;                   ///< RFC 3339 UTC; empty when neither name nor manifest says
   std::optional<Manifest> manifest;   ///< none: another program's set, or see `note`
-  std::vector<CatalogueFile> images;  ///< *.qcow2: in the manifest's order, then by name (root.* first)
+  std::vector<CatalogueFile> images;  ///< *.qcow2, *.qcow2.luks: in the manifest's order, then by name (root.* first)
   std::vector<CatalogueFile> files;   ///< everything else, by name
   std::string note;                   ///< what is wrong with it, one line; empty when nothing
 

@@ -17,7 +17,8 @@ sys.path.insert(0, str(ROOT / "tests" / "lab"))
 NASBACKUP = os.environ.get("NASBACKUP", str(ROOT / "build" / "tools" / "nasbackup"))
 MIB = 1 << 20
 
-DONE, FAILED, WARNINGS, NOT_FOUND, LOCKED, DAMAGED, TARGET_FULL, SOURCE, TIMED_OUT, USAGE = 0, 1, 3, 10, 11, 13, 14, 15, 16, 64
+DONE, FAILED, WARNINGS, NOT_FOUND, LOCKED, WRONG_KEY, DAMAGED, TARGET_FULL = 0, 1, 3, 10, 11, 12, 13, 14
+SOURCE, TIMED_OUT, USAGE = 15, 16, 64
 
 # Whoever runs us under nohup: what is tested starts as from a terminal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -8,13 +8,13 @@ import unittest
 
 from cli import *
 
-VERBS = ("backup", "convert", "info", "list")
+VERBS = ("backup", "convert", "info", "list", "key")
 
 # What is written, and what the line says to write instead.
 REFUSED = [
-    ([], "write backup, convert, info or list, or --help"),
+    ([], "write backup, convert, info, list or key, or --help"),
     (["convrt", "a", "b"], "convrt: no such verb: write convert$"),
-    (["restore", "a"], "restore: no such verb: write backup, convert, info or list"),
+    (["restore", "a"], "restore: no such verb: write backup, convert, info, list or key"),
     (["-v", "convert", "a", "b"], "-v: write the verb first"),
     (["-j2"], "write the verb first"),
     (["--help", "convert"], "write the verb first"),
@@ -81,6 +81,26 @@ REFUSED = [
     (["backup", "vm", "--to", "d", "--quiesce-timeout", "5"], "write --quiesce too"),
     (["backup", "vm", "--to", "d", "--disk", "vda", "--exclude", "vda"], "contradict each other"),
     (["backup", "vm", "--to", "d", "--min-free", "lots"], "--min-free lots: write a size"),
+    (["convert", "-e", "f", "-e", "g", "a", "b"], "more than one passphrase: write one of"),
+    (["convert", "-e", "f", "--encrypt-fd", "0", "a", "b"], "more than one passphrase: write one of"),
+    (["convert", "--pbkdf-iterations", "3000000", "a", "b"], "--pbkdf-iterations without a passphrase means nothing: write -e FILE too"),
+    (["convert", "--insecure-pbkdf", "a", "b"], "--insecure-pbkdf without a passphrase means nothing"),
+    (["key"], "write nasbackup key add.remove.list SET.IMAGE"),
+    (["key", "list"], "write nasbackup key add.remove.list SET.IMAGE"),
+    (["key", "change", "a"], "change: write add, remove or list"),
+    (["key", "list", "a", "-e", "f"], "list needs no passphrase: leave --encrypt out"),
+    (["key", "list", "a", "--slot", "1"], "--slot belongs to key remove: leave it out"),
+    (["key", "remove", "a", "-e", "f", "--new", "g"], "--new belongs to key add: leave it out"),
+    (["key", "remove", "a"], "write --slot N, or -e FILE"),
+    (["key", "remove", "a", "-e", "f", "-e", "g"], "write --slot N, or -e FILE .* once"),
+    (["key", "remove", "a", "--slot", "8"], "--slot 8: write 0 to 7"),
+    (["key", "remove", "a", "--slot", "x"], "--slot x: write 0 to 7"),
+    (["key", "add", "a", "--new", "g"], "with which passphrase is it opened. write -e FILE"),
+    (["key", "add", "a", "-e", "f"], "what is the new passphrase. write --new FILE, once"),
+    (["key", "add", "a", "-e", "f", "--new", "g", "--new-fd", "0"], "write --new FILE, once"),
+    (["key", "add", "a", "-e", "f", "--new", "g", "--pbkdf-iterations", "many"], "--pbkdf-iterations many: write a whole number"),
+    (["key", "add", "a", "--encrypt-fd", "x", "--new", "g"], "--encrypt-fd x: write a whole number"),
+    (["key", "add", "a", "--encrypt-fd", "99", "--new", "g"], "passphrase: descriptor 99: Bad file descriptor"),
 ]
 
 
@@ -176,7 +196,7 @@ class Help(CliTest):
 
     def test_names_nothing_that_is_not_built(self):
         texts = self.help_of("--help") + "".join(self.help_of(verb, "--help") for verb in VERBS) + self.help_of("--manual-page")
-        for absent in ("--compress", "--encrypt", "--verify", "--incremental", "restore", "--manual-page", "--bash-completion", "serve SET"):
+        for absent in ("--compress", "--verify", "--incremental", "restore", "--manual-page", "--bash-completion", "serve SET"):
             self.assertNotIn(absent, texts)
 
     def test_the_manual_has_every_option_of_the_help_and_no_mistake(self):

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "formats/format_error.h"
 #include "tests/unit/formats/luks_sample.h"
 
@@ -118,6 +120,22 @@ TEST(ALuksHeader, MustStayInItsPlaceInAQcow2) {
   EXPECT_EQ(complaint_with(104, 4040, 4040 * 512, Place::in_qcow2), "none");
   EXPECT_EQ(complaint_with(104, 0xffffffff, 4040 * 512, Place::in_qcow2), "none");  // without meaning there
   expect_says(complaint_with(104, 4040, 4040 * 512 - 1, Place::in_qcow2), "leaves the header's 2068479 bytes");
+}
+
+TEST(ALuksHeader, EndsInFactsWithinBoundsOrInARefusalWhateverItsBytesAre) {
+  const auto good = sample_header().bytes;
+  std::mt19937 random(1);
+  for (int round = 0; round < 50000; ++round) {
+    std::vector<std::byte> bytes(good.begin(), good.begin() + 592 + random() % 64);
+    for (int change = 0; change < 3; ++change) bytes[8 + random() % (bytes.size() - 8)] = static_cast<std::byte>(random());
+    try {
+      const HeaderFacts facts = parse_header(bytes, kRoom, Place::container);
+      EXPECT_LE(facts.payload_offset, kRoom);
+      for (const SlotFacts& slot : facts.slots)
+        EXPECT_LE(slot.material_offset + material_bytes(facts.key_bytes), facts.payload_offset);
+    } catch (const FormatError&) {
+    }
+  }
 }
 
 TEST(ALuksHeader, IsDescribedWhateverItsCipher) {

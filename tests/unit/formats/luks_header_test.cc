@@ -59,6 +59,8 @@ TEST(AComposedHeader, HasNothingInTheSlotsThatAreNotInUse) {
   EXPECT_EQ(sample_header("p", sample_kdf(), 2, kPayloadInQcow2).bytes.size(), 2'068'480u);
 }
 
+static_assert(digest_iterations(2'000'000) == 250'000 && digest_iterations(1000) == 1000);
+
 TEST(AKeyRing, DerivesOnceForImagesThatShareSaltAndCount) {
   const SampleHeader one = sample_header("p", sample_kdf(), 2), two = sample_header("p", sample_kdf(), 3);
   const SampleHeader other = sample_header("p", sample_kdf(1001), 4);

@@ -56,6 +56,35 @@ TEST(Qcow2Header, FindsBackingFileAndItsFormat) {
   EXPECT_EQ(facts.backing_format, "qcow2");
 }
 
+std::vector<std::byte> encrypted_header(std::uint64_t offset, std::uint64_t length, std::uint32_t size = 16) {
+  auto bytes = good_header();
+  put(bytes, offsetof(Header, crypt_method), Be32(kCryptLuks));
+  put(bytes, 112, ExtensionHead{kExtensionCryptoHeader, size});
+  put(bytes, 120, CryptoHeaderPointer{offset, length});
+  put(bytes, 136, ExtensionHead{kExtensionEnd, 0u});
+  return bytes;
+}
+
+TEST(Qcow2Header, FindsTheLuksHeader) {
+  const auto facts = parse_header(encrypted_header(3 * 65536, 2068480));
+  EXPECT_EQ(facts.crypto_header_offset, 3u * 65536);
+  EXPECT_EQ(facts.crypto_header_length, 2068480u);
+}
+
+TEST(Qcow2Header, RefusesALuksHeaderOutOfPlace) {
+  EXPECT_THROW(parse_header(encrypted_header(0, 2068480)), FormatError);
+  EXPECT_THROW(parse_header(encrypted_header(65537, 2068480)), FormatError);
+  EXPECT_THROW(parse_header(encrypted_header(65536, 0)), FormatError);
+  EXPECT_THROW(parse_header(encrypted_header(65536, (16u << 20) + 1)), FormatError);
+  EXPECT_THROW(parse_header(encrypted_header(65536, 2068480, 8)), FormatError);
+  auto plain = encrypted_header(65536, 2068480);
+  put(plain, offsetof(Header, crypt_method), Be32(0));
+  EXPECT_THROW(parse_header(plain), FormatError);
+  auto without = good_header();
+  put(without, offsetof(Header, crypt_method), Be32(kCryptLuks));
+  EXPECT_THROW(parse_header(without), FormatError);
+}
+
 TEST(Qcow2Header, RefusesEachFieldOutOfItsBounds) {
   struct Damage {
     const char* name;
