@@ -55,11 +55,13 @@ void BackupRun::note(const std::string& line) const {
 void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line); }
 
 void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
-  disk.file = names_.next(disk.id, disk.order == 0);
+  const auto compression = compression_of(options_);
+  const bool in_container = options_.encrypt && compression;
+  disk.file = names_.next(disk.id, disk.order == 0, in_container ? ".qcow2.luks" : ".qcow2");
   transfers_.push_back({disk.name,
                         disk.source,
                         std::move(source),
-                        {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression_of(options_)}});
+                        {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr}});
   disks_.push_back(std::move(disk));
 }
 
@@ -73,6 +75,7 @@ void BackupRun::throw_if_stopped() const {
 
 void BackupRun::copy_disks() {
   report_.disks = transfer_.run(transfers_);
+  report_.stretching_cpu_seconds = transfer_.stretching_cpu_seconds();
   for (std::size_t i = 0; i < disks_.size(); ++i) {
     disks_[i].virtual_size = report_.disks[i].virtual_size;
     disks_[i].stored_bytes = report_.disks[i].stored_bytes;

@@ -23,8 +23,12 @@ namespace {
 void check_formats(const ConvertOptions& options) {
   if (!options.source_format.empty() && options.source_format != "raw")
     throw Fault(FaultKind::usage, "-f " + options.source_format + ": write -f raw, the one format that is read");
-  if (options.target_format != "qcow2" && options.target_format != "raw")
-    throw Fault(FaultKind::usage, "-O " + options.target_format + ": write -O qcow2 or -O raw");
+  if (options.target_format != "qcow2" && options.target_format != "raw" && options.target_format != "luks")
+    throw Fault(FaultKind::usage, "-O " + options.target_format + ": write -O qcow2, -O raw or -O luks");
+  if (options.target_format == "luks" && !options.encrypt)
+    throw Fault(FaultKind::usage, "-O luks: needs a passphrase: write -e FILE too");
+  if (options.target_format == "raw" && options.encrypt)
+    throw Fault(FaultKind::usage, "--encrypt: -O raw cannot hold it: write -O luks for a raw disk in a LUKS container");
   if (!options.compression.empty() && options.target_format != "qcow2")
     throw Fault(FaultKind::usage, "--compress: -O " + options.target_format + " cannot hold it: write -O qcow2, or leave -c out");
 }
@@ -52,9 +56,10 @@ JobReport convert_one(const ConvertOptions& options, const JobControl& control) 
   const TransferDisk disk{"disk0",
                           nbd_uri_for_people(options.source),
                           {options.source, options.source_format, options.shared_source},
-                          {file ? file->hidden_path() : options.target, options.target_format, compression_of(options)}};
+                          {file ? file->hidden_path() : options.target, options.target_format, compression_of(options), nullptr}};
   JobReport report;
   report.disks = transfer.run({disk});
+  report.stretching_cpu_seconds = transfer.stretching_cpu_seconds();
   state.phase = "publishing";
   if (file) file->publish();
   report.image = report.disks.front().image = nbd_uri_for_people(options.target);

@@ -25,9 +25,9 @@ void refuse_plaintext_of_encrypted(const std::vector<vm::DomainDisk>& disks, boo
   if (allowed) return;
   for (const vm::DomainDisk& disk : disks)
     if (disk.encrypted)
-      throw Fault(
-          FaultKind::source,
-          disk.target + ": is encrypted, and the backup would not be; write --allow-plaintext, or --exclude " + disk.target);
+      throw Fault(FaultKind::source,
+                  disk.target + ": is encrypted, and the backup would not be; write -e FILE, --allow-plaintext, or --exclude " +
+                      disk.target);
 }
 
 vm::Domain find_active_domain(const BackupOptions& options) {
@@ -173,7 +173,7 @@ JobReport backup_domain(BackupRun& run) {
   vm::Domain domain = find_active_domain(options);
   const vm::DomainDescription description = domain.describe();
   const std::vector<vm::DomainDisk> disks = vm::select_disks(description, options.disks, options.exclude);
-  refuse_plaintext_of_encrypted(disks, options.allow_plaintext);
+  refuse_plaintext_of_encrypted(disks, options.allow_plaintext || options.encrypt);
   run.open_set();
   for (const std::string& line : vm::sweep_leftovers(domain, options.scratch)) run.note(line);
   run.throw_if_stopped();

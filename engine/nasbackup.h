@@ -170,7 +170,7 @@ struct ConvertOptions : TransferOptions {
   std::string source;                   ///< path, nbd:// or nbd+unix:// URI
   std::string source_format;            ///< "raw", or empty to probe
   std::string target;                   ///< path, nbd URI, or "null:"
-  std::string target_format = "qcow2";  ///< "qcow2" or "raw"
+  std::string target_format = "qcow2";  ///< "qcow2", "raw", or "luks" (a raw disk in a LUKS container)
   bool shared_source = false;           ///< -U: do not look at image locks of the source
   bool force = false;                   ///< replace a target file that exists
 };
@@ -188,6 +188,7 @@ struct DiskReport {
   std::map<std::string, double> stages;  ///< busy seconds of each stage ("throttle", "read", "encode", "place", "write" …)
   std::map<std::string, double> cpu;     ///< CPU seconds, all threads, of the stages that use several ("encode" …)
   std::string compression;               ///< "zlib:default" …; empty: none
+  std::string encryption;                ///< "none", "luks" (inside qcow2), "luks container"
   std::string chosen;                    ///< what `auto` chose: "zlib:1 20 %, zlib:5 80 %"
   std::uint64_t compressed_clusters = 0;
   std::uint64_t compressed_bytes = 0;  ///< their streams
@@ -200,7 +201,8 @@ struct JobReport {
   std::vector<DiskReport> disks;
   std::vector<std::string> warnings;  ///< not empty: Outcome::done_with_warnings
   double seconds = 0;
-  double frozen_seconds = 0;  ///< how long the guest's file systems were frozen
+  double frozen_seconds = 0;          ///< how long the guest's file systems were frozen
+  double stretching_cpu_seconds = 0;  ///< CPU time of the key stretching, which ran beside the data
 };
 
 /// Backs up a VM (or images) into a new set. Throws Error; nothing is published then.

@@ -36,7 +36,7 @@ void check_options(const TransferOptions& options) {
   compression_of(options);
 }
 
-DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
+DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy, bool encrypted) {
   const DiskCounts& counts = copy.counts();
   DiskReport report;
   report.name = disk.name;
@@ -48,22 +48,32 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy) {
   report.stored_bytes = counts.stored_bytes;
   const EncoderCounts encoded = copy.encoder().counts();
   report.compression = disk.target.compression ? to_string(*disk.target.compression) : "";
+  report.encryption = !encrypted ? "none" : disk.target.becomes_container() ? "luks container" : "luks";
   report.chosen = copy.encoder().chosen();
   report.compressed_clusters = encoded.compressed_clusters;
   report.compressed_bytes = encoded.compressed_bytes;
   report.plain_clusters = encoded.plain_clusters;
-  report.cpu["encode"] = encoded.cpu_seconds;
+  report.cpu = {{"encode", encoded.cpu_seconds}, {"encrypt", copy.encrypting_cpu_seconds()}};
   const StageClocks& clocks = copy.clocks();
   report.stages = {{"throttle", clocks.throttle.seconds()}, {"read", clocks.read.seconds()},
                    {"encode", clocks.encode.seconds()},     {"place", clocks.place.seconds()},
-                   {"write", clocks.write.seconds()},       {"flush", clocks.flush.seconds()}};
+                   {"encrypt", clocks.encrypt.seconds()},   {"write", clocks.write.seconds()},
+                   {"flush", clocks.flush.seconds()}};
   return report;
 }
 
-asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, DiskReport& report) {
+/// The volume key is random, so its digest needs less than the slot that a passphrase opens.
+Stretching stretching_of(const TransferOptions& options) {
+  Stretching stretching;
+  stretching.slot = options.pbkdf_iterations;
+  stretching.digest = std::min(luks::digest_iterations(options.pbkdf_iterations), stretching.digest);
+  return stretching;
+}
+
+asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, bool encrypted, DiskReport& report) {
   const std::int64_t began = monotonic_ns();
   co_await copy.run();
-  report = report_of(disk, copy);
+  report = report_of(disk, copy, encrypted);
   report.seconds = static_cast<double>(monotonic_ns() - began) / 1e9;
 }
 
@@ -92,15 +102,18 @@ std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
 
 asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports) {
   std::deque<DiskCopy> copies;
+  if (options_.encrypt) keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random());
   for (const TransferDisk& disk : disks) {
     job_.stop().throw_if_stopped();
-    DiskPipeline pipeline = co_await build_pipeline(job_, disk.source, disk.target, bounds_for(disks.size()), &lifeline_);
+    TargetPlace target = disk.target;
+    if (keys_) target.key = keys_->next_image();
+    DiskPipeline pipeline = co_await build_pipeline(job_, disk.source, target, bounds_for(disks.size()), &lifeline_);
     copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
     lifeline_.total_bytes += copies.back().virtual_size();
   }
   lifeline_.phase = "copying";
   TaskGroup tasks(job_.executor(), [this](std::exception_ptr failure) { job_.fail(failure); });
-  for (std::size_t i = 0; i < disks.size(); ++i) tasks.spawn(copy_one(copies[i], disks[i], reports[i]));
+  for (std::size_t i = 0; i < disks.size(); ++i) tasks.spawn(copy_one(copies[i], disks[i], keys_.has_value(), reports[i]));
   co_await tasks.join();
 }
 

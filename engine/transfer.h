@@ -5,10 +5,12 @@
 // fail() and lift_limit() may be called from any thread, all else from one.
 #pragma once
 
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "engine/io/image_key.h"
 #include "engine/io/limiter.h"
 #include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
@@ -40,6 +42,8 @@ class Transfer {
   void lift_limit() noexcept { limiter_.lift(); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
+  /// CPU seconds of the key stretching, once run() is over.
+  double stretching_cpu_seconds() const noexcept { return keys_ ? keys_->cpu_seconds() : 0; }
 
  private:
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
@@ -49,6 +53,7 @@ class Transfer {
   LifelineState& lifeline_;
   JobLoop job_;
   Limiter limiter_;
+  std::optional<JobKeys> keys_;  // when the images are encrypted
 };
 
 }  // namespace nasbackup

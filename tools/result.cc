@@ -53,6 +53,7 @@ Json json_of(const DiskReport& disk) {
           {"stored_bytes", disk.stored_bytes},
           {"seconds", disk.seconds},
           {"compression", text_or_null(disk.compression)},
+          {"encryption", disk.encryption},
           {"chosen", text_or_null(disk.chosen)},
           {"compressed_clusters", disk.compressed_clusters},
           {"compressed_bytes", disk.compressed_bytes},
@@ -88,6 +89,7 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
   result["verified"] = false;
   result["warnings"] = report.warnings;
   result["stages"] = sum.stages;
+  if (report.stretching_cpu_seconds > 0) sum.cpu["stretch"] = report.stretching_cpu_seconds;
   result["cpu"] = sum.cpu;
   result["disks"] = Json::array();
   for (const DiskReport& disk : report.disks) result["disks"].push_back(json_of(disk));

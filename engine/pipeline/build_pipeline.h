@@ -27,9 +27,10 @@ struct TargetPlace {
   std::optional<Compression> compression;
   std::shared_ptr<ImageKey> key;  ///< null: not encrypted
 
-  /// True when the file is a LUKS container: readers do not decrypt compressed clusters inside a qcow2, so what is compressed and
-  /// encrypted is a compressed qcow2 inside of a container (ARCHITECTURE.md, "What we write, and never write").
-  bool in_container() const noexcept { return key != nullptr && (compression || format == "luks"); }
+  /// When it is encrypted, it is so as a LUKS container: readers do not decrypt compressed clusters inside a qcow2, so what is
+  /// compressed too is a compressed qcow2 inside of a container (ARCHITECTURE.md, "What we write, and never write").
+  bool becomes_container() const noexcept { return compression || format == "luks"; }
+  bool in_container() const noexcept { return key != nullptr && becomes_container(); }
 };
 
 /// What the whole job may use; shared by its disks.

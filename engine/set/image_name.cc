@@ -13,7 +13,7 @@ namespace nasbackup::set {
 
 namespace {
 
-/// Leaves room in NAME_MAX (255) for "datadisk.", a number and ".qcow2".
+/// Leaves room in NAME_MAX (255) for "datadisk.", a number and ".qcow2.luks".
 constexpr std::size_t kMaxId = 200;
 
 std::string_view base_name(std::string_view path) noexcept {
@@ -67,11 +67,11 @@ std::string disk_id(const std::string& source) {
   return base == "/" || base == "." || base == ".." ? std::string() : std::string(base);
 }
 
-std::string ImageNames::next(const std::string& id, bool root) {
+std::string ImageNames::next(const std::string& id, bool root, const std::string& suffix) {
   const std::string stem = (root ? "root." : "datadisk.") + safe_id(id);
-  std::string name = stem + ".qcow2";
+  std::string name = stem + suffix;
   for (unsigned copy = 2; !taken_.insert(lower_case(name)).second; ++copy) {
-    name = stem + '-' + std::to_string(copy) + ".qcow2";
+    name = stem + '-' + std::to_string(copy) + suffix;
   }
   return name;
 }

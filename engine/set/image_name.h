@@ -20,7 +20,8 @@ class ImageNames {
   /// The name of the next disk; `root`: it is the VM's first. Characters of the id that a file name cannot have, or that make
   /// qemu take the name for a protocol, become '_'; an empty id becomes "disk"; an equal name gets "-2", "-3" behind the id.
   /// Names that differ in case only are equal: the target may be a Windows share.
-  std::string next(const std::string& id, bool root);
+  /// `suffix`: ".qcow2", or ".qcow2.luks" for one in a LUKS container.
+  std::string next(const std::string& id, bool root, const std::string& suffix = ".qcow2");
 
  private:
   std::set<std::string> taken_;
