@@ -5,7 +5,6 @@
 // fail() and lift_limit() may be called from any thread, all else from one.
 #pragma once
 
-#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/pipeline/job_loop.h"
+#include "engine/rate_control.h"
 
 namespace nasbackup {
 
@@ -32,12 +32,12 @@ struct TransferDisk {
 class Transfer {
  public:
   /// `lifeline` outlives the transfer. Throws Fault(usage) for options out of range.
-  Transfer(const TransferOptions& options, LifelineState& lifeline, std::stop_token stop);
+  Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control);
 
   /// Ends the job with this failure, unless it has one already.
   void fail(std::exception_ptr failure) { job_.fail(failure); }
   /// The limit does harm: from now on reading is as fast as it can be.
-  void lift_limit() noexcept { limiter_.lift(); }
+  void lift_limit() { limiter_.lift(); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
 
@@ -49,6 +49,7 @@ class Transfer {
   LifelineState& lifeline_;
   JobLoop job_;
   Limiter limiter_;
+  RateListener on_limit_;
 };
 
 }  // namespace nasbackup
