@@ -26,6 +26,8 @@ constexpr std::int64_t kGroupLook = kSecond / 10;
 constexpr std::int64_t kScheduleLook = 60 * kSecond;
 /// Reads of a twentieth of a second: a second then has at most the rate, the burst and that.
 constexpr std::uint64_t kReadsPerSecond = 20;
+/// Slower than this the steps would be smaller than a cluster, and each would cost the server a request.
+constexpr std::uint64_t kSlowestInSteps = 512u << 10;
 
 }  // namespace
 
@@ -39,9 +41,11 @@ unsigned local_time_of_day() {
 /// A place in the line. Its end lets the next one come to the front.
 class Limiter::Place {
  public:
-  explicit Place(Limiter& limiter) : limiter_(limiter) {
-    if (limiter.line_.empty()) limiter.line_since_ = monotonic_ns();
-    place_ = limiter.line_.emplace(limiter.line_.end(), limiter.loop_);
+  // The first has taken already: nobody passes before it.
+  Place(Limiter& limiter, bool goes_on) : limiter_(limiter) {
+    auto& line = limiter.line_;
+    if (line.empty()) limiter.line_since_ = monotonic_ns();
+    place_ = line.emplace(goes_on && !line.empty() ? std::next(line.begin()) : line.end(), limiter.loop_);
   }
   ~Place() {
     limiter_.line_.erase(place_);
@@ -79,7 +83,7 @@ Limiter::Limiter(asio::any_io_executor loop, StopSignal& stop, Limit limit, std:
 
 // A member of a group that is killed has taken no more than one read that it did not make: the others in its line take nothing
 // before they are at the front.
-asio::awaitable<void> Limiter::take(std::uint64_t bytes) {
+asio::awaitable<void> Limiter::take(std::uint64_t bytes, bool goes_on) {
   stop_.throw_if_stopped();
   if (lifted_) co_return;
   std::optional<Reservation> taken;
@@ -89,7 +93,7 @@ asio::awaitable<void> Limiter::take(std::uint64_t bytes) {
     taken = bucket_.take(bytes, now);
     if (bucket_.wait_ns(*taken, now) == 0) co_return;
   }
-  const Place place(*this);
+  const Place place(*this, goes_on);
   while (!place.is_first()) {
     co_await place.wait(kForever);
     stop_.throw_if_stopped();
@@ -109,7 +113,7 @@ asio::awaitable<void> Limiter::take(std::uint64_t bytes) {
 
 std::uint64_t Limiter::most_at_once(std::uint64_t unit) const noexcept {
   const std::uint64_t rate = lifted_ ? 0 : bucket_.rate();
-  if (rate == 0) return std::numeric_limits<std::uint64_t>::max();
+  if (rate < kSlowestInSteps) return std::numeric_limits<std::uint64_t>::max();
   return std::max(unit, rate / kReadsPerSecond / unit * unit);
 }
 

@@ -43,9 +43,10 @@ class Limiter {
   Limiter(const Limiter&) = delete;
   Limiter& operator=(const Limiter&) = delete;
 
-  /// Waits until `bytes` may be read; who came first passes first. Throws Fault when the job is stopped meanwhile.
-  asio::awaitable<void> take(std::uint64_t bytes);
-  /// How much one read may have at most, in whole units: a slow rate is kept in small steps.
+  /// Waits until `bytes` may be read; who came first passes first, and who `goes_on` with a read that has begun before those who
+  /// begin one. Throws Fault when the job is stopped meanwhile.
+  asio::awaitable<void> take(std::uint64_t bytes, bool goes_on = false);
+  /// How much one read may have at most, in whole units: a slow rate is kept in small steps, but for the very slow ones.
   std::uint64_t most_at_once(std::uint64_t unit) const noexcept;
 
   /// The limit does harm (a scratch file fills up): from now on nothing waits here; other members of a group do.

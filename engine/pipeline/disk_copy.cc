@@ -100,7 +100,7 @@ asio::awaitable<std::vector<EncodedRun>> DiskCopy::fetch(const WorkItem& item, B
     length = std::min(limiter_.most_at_once(pipeline_.unit), bytes.size() - done);
     {
       const StageClock::Visit waiting(clocks().throttle);
-      co_await limiter_.take(std::min(length, item.range.length - done));
+      co_await limiter_.take(std::min(length, item.range.length - done), done != 0);
     }
     const StageClock::Visit reading(clocks().read);
     co_await pipeline_.source->read(item.range.start + done, bytes.subspan(done, length));

@@ -88,6 +88,18 @@ TEST_F(LimiterTest, LetsWhoCameFirstPassFirst) {
   EXPECT_EQ(passed, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
+TEST_F(LimiterTest, LetsWhoGoesOnPassBeforeThoseWhoBegin) {
+  Limiter limiter = make({1 * kMiB, 1, {}});
+  std::vector<int> passed;
+  const auto reader = [&](int number, bool goes_on) -> asio::awaitable<void> {
+    co_await limiter.take(10 * kKiB, goes_on);
+    passed.push_back(number);
+  };
+  for (int i = 0; i < 4; ++i) spawn(reader(i, i == 3));
+  run_spawned();
+  EXPECT_EQ(passed, (std::vector<int>{0, 1, 3, 2}));
+}
+
 TEST_F(LimiterTest, AStopWakesAllWhoWaitAtOnce) {
   Limiter limiter = make(kHoursForOneByte);
   std::int64_t stopped = 0;
@@ -124,7 +136,8 @@ TEST_F(LimiterTest, TheSchedulesRateHoldsAndItsSwitchWakesThoseWhoWait) {
 TEST_F(LimiterTest, ASlowRateIsReadInSmallSteps) {
   EXPECT_EQ(make({2 * kMiB, 0, {}}).most_at_once(64 * kKiB), 64 * kKiB);
   EXPECT_EQ(make({20 * kMiB, 0, {}}).most_at_once(64 * kKiB), kMiB);
-  EXPECT_EQ(make({1000, 0, {}}).most_at_once(2 * kMiB), 2 * kMiB);
+  EXPECT_EQ(make({kMiB, 0, {}}).most_at_once(2 * kMiB), 2 * kMiB);
+  EXPECT_GT(make({64 * kKiB, 0, {}}).most_at_once(64 * kKiB), kMiB);
   EXPECT_GT(make({}).most_at_once(64 * kKiB), std::uint64_t{1} << 60);
 }
 
