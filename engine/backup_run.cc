@@ -28,7 +28,7 @@ BackupRun::BackupRun(const BackupOptions& options, const JobControl& control)
       control_(control),
       lifeline_(control.lifeline ? control.lifeline : std::make_shared<Lifeline>()),
       keeps_nothing_(is_null_target(options.to)),
-      transfer_(options, lifeline_->state(), control.stop) {
+      transfer_(options, lifeline_->state(), control) {
   if (state().lock_fd < 0) throw Fault(FaultKind::failed, "backup: run it as root: it locks its run under /run/nasbackup");
 }
 

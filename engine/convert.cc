@@ -52,7 +52,7 @@ JobReport convert_one(const ConvertOptions& options, const JobControl& control) 
     const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
     file.emplace(options.target, options.force, state, alive);
   }
-  Transfer transfer(options, state, control.stop);
+  Transfer transfer(options, state, control);
   const TransferDisk disk{"disk0",
                           nbd_uri_for_people(options.source),
                           {options.source, options.source_format, options.shared_source},

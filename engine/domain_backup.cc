@@ -69,7 +69,7 @@ class GuestWatch {
     if (!job_.check().scratch_low || lifted_) return;
     lifted_ = true;
     run_.transfer().lift_limit();
-    if (run_.options().rate != 0) run_.note("scratch space is low: the rate limit is lifted");
+    if (run_.options().limit) run_.note("scratch space is low: the rate limit is lifted");
   }
 
   vm::PullJob& job_;

@@ -126,11 +126,42 @@ class Passphrase {
 /// How often PBKDF2 hashes for a key slot: a number and not a time, so that a busy host writes no weak slot.
 inline constexpr std::uint32_t kPbkdfIterations = 2'000'000;
 
+/// How fast a job may read.
+struct RateLimit {
+  std::uint64_t rate = 0;   ///< bytes per second, all disks together; 0: no limit, and in a group what holds there
+  std::uint64_t burst = 0;  ///< bytes; 0: a tenth of a second of the rate
+  std::string schedule;     ///< "08:00-18:00=50M,*=0": rates by local time of day, in place of `rate`; empty: none
+
+  /// False when it says nothing.
+  explicit operator bool() const noexcept { return rate != 0 || !schedule.empty(); }
+};
+
+struct RateControlState;
+
+/// Changes the limit of a job while it runs, in a group that of all members. From any thread.
+class RateControl {
+ public:
+  RateControl();
+  ~RateControl();
+  RateControl(const RateControl&) = delete;
+  RateControl& operator=(const RateControl&) = delete;
+
+  /// From now on `limit`, in place of what the job's options say. Throws Error(usage) for a schedule that cannot be read, and
+  /// nothing has changed then.
+  void set(const RateLimit& limit);
+
+  RateControlState& state() const noexcept { return *state_; }
+
+ private:
+  std::unique_ptr<RateControlState> state_;
+};
+
 /// What a caller gives a job besides its options.
 struct JobControl {
   std::stop_token stop;                                ///< a request ends the job cleanly with Outcome::failed
   std::shared_ptr<Lifeline> lifeline;                  ///< null: the job makes its own
   std::function<void(const std::string&)> on_message;  ///< notes for the user, one line each; may be empty
+  std::shared_ptr<RateControl> rate_control;           ///< null: the limit stays what it is
 };
 
 /// Options shared by every verb that moves data.
@@ -143,9 +174,9 @@ struct TransferOptions {
   std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
   std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
   bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
-  std::uint64_t rate = 0;                             ///< bytes read per second, all disks together; 0: no limit
-  std::uint64_t burst = 0;                            ///< 0: a tenth of a second of `rate`
-  std::chrono::seconds io_timeout{60};                ///< an NBD source that neither sends nor takes anything so long is given up
+  RateLimit limit;                                    ///< on reading
+  std::string rate_group;               ///< shares one limit with all jobs of this host that name it; empty: none
+  std::chrono::seconds io_timeout{60};  ///< an NBD source that neither sends nor takes anything so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
@@ -283,6 +314,13 @@ std::vector<KeysOfImage> key_add(const KeyOptions& options, const JobControl& co
 /// not needed, but must open the image when there is one. Who kept a copy of the header can still open the image with the old
 /// key.
 std::vector<KeysOfImage> key_remove(const KeyOptions& options, const JobControl& control);
+
+/// Sizes and rates as people write them: "64K", "64KiB", "1G"; "50" and "50M" (MiB/s), "400Mbit", "0". Both throw Error(usage),
+/// which says what to write instead.
+std::uint64_t parse_size(const std::string& text);
+std::uint64_t parse_rate(const std::string& text);
+/// Throws Error(usage) for a schedule that cannot be read.
+void check_rate_schedule(const std::string& text);
 
 /// The library's version, "0.1.0".
 const char* version() noexcept;

@@ -88,11 +88,12 @@ std::optional<Compression> compression_of(const TransferOptions& options) {
   }
 }
 
-Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, std::stop_token stop)
+Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control)
     : options_((check_options(options), options)),
       lifeline_(lifeline),
-      job_(options.threads, std::move(stop)),
-      limiter_(job_.executor(), job_.stop(), options.rate, options.burst) {}
+      job_(options.threads, control.stop),
+      limiter_(job_.executor(), job_.stop(), limit_of(options.limit), join_rate_group(options.rate_group)),
+      on_limit_(control.rate_control, [this](const Limit& limit) { limiter_.set(limit); }) {}
 
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
   std::vector<DiskReport> reports(disks.size());

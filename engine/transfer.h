@@ -6,7 +6,6 @@
 #pragma once
 
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/pipeline/job_loop.h"
+#include "engine/rate_control.h"
 
 namespace nasbackup {
 
@@ -34,12 +34,12 @@ struct TransferDisk {
 class Transfer {
  public:
   /// `lifeline` outlives the transfer. Throws Fault(usage) for options out of range.
-  Transfer(const TransferOptions& options, LifelineState& lifeline, std::stop_token stop);
+  Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control);
 
   /// Ends the job with this failure, unless it has one already.
   void fail(std::exception_ptr failure) { job_.fail(failure); }
   /// The limit does harm: from now on reading is as fast as it can be.
-  void lift_limit() noexcept { limiter_.lift(); }
+  void lift_limit() { limiter_.lift(); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
   /// CPU seconds of the key stretching, once run() is over.
@@ -54,6 +54,7 @@ class Transfer {
   JobLoop job_;
   Limiter limiter_;
   std::optional<JobKeys> keys_;  // when the images are encrypted
+  RateListener on_limit_;
 };
 
 }  // namespace nasbackup

@@ -131,15 +131,9 @@ class Parser {
   }
 
   void check_choice(const Option& option, const std::optional<std::string>& value) const {
-    if (option.choices.empty() || !value) return;
-    std::string allowed;
-    for (std::string_view rest = option.choices; !rest.empty();) {
-      const std::size_t bar = std::min(rest.find('|'), rest.size());
-      if (rest.substr(0, bar) == *value) return;
-      allowed += (allowed.empty() ? "" : bar == rest.size() ? " or " : ", ") + std::string(rest.substr(0, bar));
-      rest.remove_prefix(std::min(bar + 1, rest.size()));
-    }
-    refuse(dashed(option) + " " + printable(*value) + ": write " + allowed);
+    if (!value) return;
+    const std::string allowed = choices_instead(option, *value);
+    if (!allowed.empty()) refuse(dashed(option) + " " + printable(*value) + ": write " + allowed);
   }
 
   [[noreturn]] void refuse(const std::string& line) const { throw UsageError(std::string(result_.verb->name) + ": " + line); }
@@ -196,6 +190,17 @@ std::vector<std::string> CommandLine::all(std::string_view option) const {
 
 CommandLine parse_command_line(std::span<const std::string> words, std::span<const Option> table) {
   return Parser(words, table).parse();
+}
+
+std::string choices_instead(const Option& option, std::string_view value) {
+  std::string allowed;
+  for (std::string_view rest = option.choices; !rest.empty();) {
+    const std::size_t bar = std::min(rest.find('|'), rest.size());
+    if (rest.substr(0, bar) == value) return {};
+    allowed += (allowed.empty() ? "" : bar == rest.size() ? " or " : ", ") + std::string(rest.substr(0, bar));
+    rest.remove_prefix(std::min(bar + 1, rest.size()));
+  }
+  return allowed;
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {

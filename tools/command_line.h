@@ -26,8 +26,11 @@ struct CommandLine {
   const Verb* verb = nullptr;
   std::vector<std::string> operands;
   std::map<std::string, std::vector<std::string>, std::less<>> values;  ///< of a flag: an empty string
+  std::map<std::string, std::string, std::less<>> places;               ///< of what a file says: "FILE:LINE"
 
   bool has(std::string_view option) const { return values.contains(option); }
+  /// Whether it was written on the command line itself.
+  bool written(std::string_view option) const { return has(option) && !places.contains(option); }
   /// The option's value, or nothing when it was not given.
   const std::string* value(std::string_view option) const;
   std::vector<std::string> all(std::string_view option) const;
@@ -36,6 +39,9 @@ struct CommandLine {
 /// `words` begins with the verb. Options and operands may be mixed, "--" ends the options, names are not abbreviated. Throws
 /// UsageError, also for too few or too many operands.
 CommandLine parse_command_line(std::span<const std::string> words, std::span<const Option> table = options());
+
+/// Empty when the option takes this value; else what it takes: "a, b or c".
+std::string choices_instead(const Option& option, std::string_view value);
 
 /// The candidate that `word` was probably meant to be; empty when none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);

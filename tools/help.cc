@@ -86,7 +86,9 @@ std::string general_help() {
   text += "\nOptions of every verb (nasbackup VERB --help lists all of them):\n" + option_rows(kAllVerbs, true);
   text += "      --version\n";
   text += "\nExamples:\n" + example_rows("") + "\nExit status:\n" + exit_rows();
-  return text + "\nThe result goes to stdout, messages to stderr. SIGTERM and SIGINT end cleanly, SIGUSR1 prints progress.\n";
+  return text +
+         "\nThe result goes to stdout, messages to stderr. SIGTERM and SIGINT end cleanly, SIGUSR1 prints progress, "
+         "SIGHUP\nreads the configured limit again.\n";
 }
 
 std::string verb_help(const Verb& verb) {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "tools/configuration.h"
 #include "tools/help.h"
 #include "tools/printable.h"
 #include "tools/supervisor.h"
@@ -93,8 +94,9 @@ int run(const std::vector<std::string>& words) {
   const auto options_end = std::find(words.begin(), words.end(), "--");
   const bool json = std::find(words.begin(), options_end, "--json") != options_end;
   try {
-    const CommandLine line = parse_command_line(words);
+    CommandLine line = parse_command_line(words);
     if (line.has("help")) return print(verb_help(*line.verb)) ? 0 : 1;
+    add_configuration(line);
     return run_verb(make_request(line));
   } catch (const UsageError& error) {
     Console(STDERR_FILENO, false).line(std::string("nasbackup: ") + error.what());

@@ -56,7 +56,9 @@ second, or a size, or a number of kbit, Mbit, Gbit.
 )";
 
 constexpr std::string_view kSignals = R"(.SH SIGNALS
-SIGTERM, SIGINT and SIGHUP end the run cleanly: the guest is free, nothing is published. SIGUSR1 prints progress.
+SIGTERM and SIGINT end the run cleanly: the guest is free, nothing is published. So does SIGHUP when the run's terminal has gone;
+else SIGHUP reads the limit in the configuration file again (rate, burst, rate\-schedule). A limit of the command line stays, and
+so does the old one, with a warning, when the file is wrong. SIGUSR1 prints progress.
 .SH ENVIRONMENT
 .TP
 \fBNO_COLOR\fR
@@ -65,6 +67,11 @@ When set and not empty nothing is coloured.
 \fBNASBACKUP_PASSPHRASE_FILE\fR
 The passphrase file where no other way to give a passphrase is used.
 .SH FILES
+.TP
+\fI/etc/nasbackup/nasbackup.toml\fR
+Options by their long names, as TOML: at the top for every verb, in a table such as [backup] for one. The command line wins. A flag
+is true or false. Options that are about one run (disk, exclude, name, formats, force, force\-share, exec\-in\-job, json) do not
+belong there.
 .TP
 \fI/run/nasbackup\fR
 Locks of the runs of this host.

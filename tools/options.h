@@ -30,6 +30,7 @@ struct Option {
   std::string_view preset;  ///< what holds when it is not given; empty: nothing to say
   bool repeatable = false;
   std::string_view choices;  ///< "a|b|c"; empty: anything
+  bool per_run = false;      ///< not for the configuration file: about one run, or dangerous to forget there
 };
 
 struct Verb {

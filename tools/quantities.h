@@ -17,6 +17,9 @@ std::uint64_t parse_size(const std::string& what, const std::string& text);
 /// "50" and "50M": MiB/s; "1G", "400Mbit" (decimal, as networks count); a trailing "/s" may be there. Bytes per second.
 std::uint64_t parse_rate(const std::string& what, const std::string& text);
 
+/// The text itself, once it is known to be a schedule: "08:00-18:00=50M,*=0".
+std::string parse_rate_schedule(const std::string& what, const std::string& text);
+
 /// A whole number from 1 to `most`.
 unsigned parse_count(const std::string& what, const std::string& text, unsigned most);
 

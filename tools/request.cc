@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <initializer_list>
 
+#include "tools/configuration.h"
 #include "tools/printable.h"
 #include "tools/quantities.h"
 
@@ -40,7 +41,22 @@ class Reader {
     else
       request.path = line_.operands.front();
     if ((request.verb & kTransfers) != 0) request.passphrases = encrypting_place();
+    request.limit_written = line_.written("rate") || line_.written("rate-schedule");
+    request.priority = priority(text("priority"), request.transfer());
     return request;
+  }
+
+  RateLimit limit() {
+    RateLimit result;
+    if (line_.has("rate")) result.rate = parse_rate(named("rate"), text("rate"));
+    if (line_.has("rate-schedule")) result.schedule = parse_rate_schedule(named("rate-schedule"), text("rate-schedule"));
+    if (line_.has("rate") && line_.has("rate-schedule"))
+      refuse("rate-schedule", "--rate and --rate-schedule contradict each other: write one of them");
+    if (!line_.has("burst")) return result;
+    result.burst = parse_size(named("burst"), text("burst"));
+    if (!result) refuse("burst", "--burst without a limit means nothing: write --rate too");
+    if (result.burst == 0) refuse("burst", "--burst 0: write a size such as 1M, or leave it out");
+    return result;
   }
 
  private:
@@ -49,6 +65,7 @@ class Reader {
     request.verbose = line_.has("verbose");
     request.progress = progress_style(text("progress"));
     request.log_file = text("log-file");
+    request.config = line_.has("config") ? text("config") : kDefaultConfiguration;
     if (line_.has("io-timeout")) request.io_timeout = parse_seconds(named("io-timeout"), text("io-timeout"));
     if (line_.has("deadline")) request.deadline = parse_seconds(named("deadline"), text("deadline"));
   }
@@ -59,6 +76,13 @@ class Reader {
     return word == "none" ? ProgressStyle::none : ProgressStyle::automatic;
   }
 
+  static Priority priority(const std::string& word, const TransferOptions& options) {
+    if (word == "low") return Priority::low;
+    if (word == "idle") return Priority::idle;
+    const bool limited = options.limit || !options.rate_group.empty();
+    return word != "normal" && limited ? Priority::low : Priority::normal;
+  }
+
   void read_transfer(TransferOptions& options, std::chrono::seconds io_timeout) {
     options.io_timeout = io_timeout;
     if (line_.has("threads")) options.threads = parse_count(named("threads"), text("threads"), kMostThreads);
@@ -66,12 +90,9 @@ class Reader {
     if (line_.has("memory")) options.memory = parse_size(named("memory"), text("memory"));
     if (line_.has("cluster-size")) options.cluster_size = parse_size(named("cluster-size"), text("cluster-size"));
     if (line_.has("compress")) options.compression = text("compress").empty() ? "zlib" : text("compress");
-    if (line_.has("rate")) options.rate = parse_rate(named("rate"), text("rate"));
+    options.limit = limit();
+    options.rate_group = text("rate-group");
     read_stretching(options.pbkdf_iterations, options.allow_weak_pbkdf);
-    if (!line_.has("burst")) return;
-    options.burst = parse_size(named("burst"), text("burst"));
-    if (options.rate == 0) refuse("--burst without a limit means nothing: write --rate too");
-    if (options.burst == 0) refuse("--burst 0: write a size such as 1M, or leave it out");
   }
 
   void read_backup(BackupOptions& options, std::chrono::seconds io_timeout) {
@@ -92,7 +113,7 @@ class Reader {
     if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
     if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
     for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "allow-plaintext", "exec-in-job", "connect"})
-      if (line_.has(option))
+      if (line_.written(option))
         refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
   }
 
@@ -112,7 +133,7 @@ class Reader {
   void check_domain(const BackupOptions& options) {
     if (line_.has("name")) refuse("--name is for images without a VM: leave it out, the set is called " + printable(options.vm));
     if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's disks come over NBD");
-    if (line_.has("quiesce-timeout") && !options.quiesce)
+    if (line_.written("quiesce-timeout") && !options.quiesce)
       refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
     for (const std::string& disk : options.disks)
       if (std::count(options.exclude.begin(), options.exclude.end(), disk) != 0)
@@ -127,7 +148,7 @@ class Reader {
     if (line_.has("target-format")) options.target_format = text("target-format");
     options.shared_source = line_.has("force-share");
     options.force = line_.has("force");
-    if (options.target_format == "raw" && line_.has("cluster-size"))
+    if (options.target_format == "raw" && line_.written("cluster-size"))
       refuse("--cluster-size means nothing with -O raw: leave it out");
   }
 
@@ -221,9 +242,21 @@ class Reader {
     return value == nullptr ? std::string() : *value;
   }
 
-  std::string named(const std::string& option) const { return std::string(line_.verb->name) + ": --" + option; }
+  /// The option as a message begins with it: "convert: --rate", or "FILE:LINE: rate".
+  std::string named(const std::string& option) const {
+    const auto place = line_.places.find(option);
+    if (place != line_.places.end()) return printable(place->second) + ": " + option;
+    return std::string(line_.verb->name) + ": --" + option;
+  }
 
   [[noreturn]] void refuse(const std::string& what) const { throw UsageError(std::string(line_.verb->name) + ": " + what); }
+
+  /// The same with the place, when a file says it.
+  [[noreturn]] void refuse(const std::string& option, const std::string& what) const {
+    const auto place = line_.places.find(option);
+    if (place != line_.places.end()) throw UsageError(printable(place->second) + ": " + what);
+    refuse(what);
+  }
 
   const CommandLine& line_;
 };
@@ -231,5 +264,7 @@ class Reader {
 }  // namespace
 
 Request make_request(const CommandLine& line) { return Reader(line).read(); }
+
+RateLimit make_limit(const CommandLine& line) { return Reader(line).limit(); }
 
 }  // namespace nasbackup::tools

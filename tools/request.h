@@ -11,6 +11,7 @@
 #include "engine/nasbackup.h"
 #include "tools/command_line.h"
 #include "tools/passphrase_places.h"
+#include "tools/priority.h"
 
 namespace nasbackup::tools {
 
@@ -30,16 +31,27 @@ struct Request {
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;
-  std::string log_file;  ///< empty: none
+  std::string log_file;        ///< empty: none
+  std::string config;          ///< the configuration file, whether it is there or not
+  bool limit_written = false;  ///< on the command line, so that SIGHUP does not change it
+  Priority priority = Priority::normal;
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
   bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty(); }
+  /// What the verb moves data with; of backup or convert.
+  const TransferOptions& transfer() const noexcept {
+    if (verb == kBackup) return backup;
+    return convert;
+  }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.
   bool touches_guest() const noexcept { return verb == kBackup && backup.sources.empty(); }
 };
 
 /// Throws UsageError for values that mean nothing and for options that contradict each other.
 Request make_request(const CommandLine& line);
+
+/// Only the limit. Throws as make_request() does.
+RateLimit make_limit(const CommandLine& line);
 
 }  // namespace nasbackup::tools

@@ -4,6 +4,7 @@
 // See supervisor.h.
 #include "tools/supervisor.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -78,6 +79,9 @@ std::string signal_text(int number) {
   const char* text = ::sigdescr_np(number);
   return fmt::format("signal {} ({})", number, text == nullptr ? "?" : text);
 }
+
+/// Whether this process belongs to a terminal.
+bool has_terminal() { return static_cast<bool>(Descriptor(::open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK))); }
 
 class Supervisor {
  public:
@@ -160,11 +164,22 @@ class Supervisor {
       const int number = static_cast<int>(info.ssi_signo);
       if (number == SIGUSR1)
         say("nasbackup: " + sampled().line());
+      else if (number == SIGHUP && !terminal_is_gone(info))
+        reload_limit();
       else if (number != SIGCHLD)
         stop_by_signal(number);
     }
     int status = 0;
     if (!worker_status_ && ::waitpid(worker_, &status, WNOHANG) == worker_) worker_status_ = status;
+  }
+
+  // The kernel says it when a terminal hangs up; a shell that passes it on to its jobs does so when the terminal has gone.
+  bool terminal_is_gone(const signalfd_siginfo& info) const {
+    return info.ssi_code == SI_KERNEL || (had_terminal_ && !has_terminal());
+  }
+
+  void reload_limit() {
+    if ((request_.verb & kTransfers) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
   }
 
   // A second one, by somebody who has waited (timeout(1) sends two at once), means: now.
@@ -306,6 +321,7 @@ class Supervisor {
 
   std::shared_ptr<Lifeline> lifeline_;
   std::optional<Guard> guard_;
+  const bool had_terminal_ = has_terminal();
   Descriptor signals_, control_, messages_, result_;
   pid_t worker_ = -1;
 

@@ -16,6 +16,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "tools/limit_reload.h"
 #include "tools/printable.h"
 #include "tools/result.h"
 
@@ -23,23 +24,32 @@ namespace nasbackup::tools {
 
 namespace {
 
-/// Waits for the supervisor's word, for its end, or for a SIGTERM sent to this very process, and then asks the job to stop.
-void wait_for_stop(int control, std::stop_source& stop) {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  const Descriptor signals(::signalfd(-1, &set, SFD_CLOEXEC));
-  pollfd both[] = {{control, POLLIN, 0}, {signals.get(), POLLIN, 0}};
-  while (::poll(both, 2, -1) < 0 && errno == EINTR) {
-  }
-  stop.request_stop();
-}
-
 /// One line, whole, because several threads may write: the kernel does not tear what fits into PIPE_BUF.
 void write_message(const std::string& text) {
   std::string line = "nasbackup: " + printable(text);
   if (line.size() >= PIPE_BUF) line.resize(PIPE_BUF - 1);
   write_all(STDERR_FILENO, line + "\n");
+}
+
+bool is_reload_order(int control) {
+  char order = 0;
+  return ::read(control, &order, 1) == 1 && order == kReloadOrder;
+}
+
+/// Obeys the supervisor until it asks for the end or is gone, or until a SIGTERM is sent to this very process; then asks the job
+/// to stop.
+void obey(int control, LimitReload reload, std::stop_source& stop) {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  const Descriptor signals(::signalfd(-1, &set, SFD_CLOEXEC));
+  pollfd both[] = {{control, POLLIN, 0}, {signals.get(), POLLIN, 0}};
+  for (;;) {
+    if (::poll(both, 2, -1) < 0 && errno == EINTR) continue;
+    if (both[1].revents != 0 || !is_reload_order(control)) break;
+    write_message(reload.run());
+  }
+  stop.request_stop();
 }
 
 }  // namespace
@@ -50,8 +60,12 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   // Keys leave traces also outside of the memory that is kept for them: no core file then.
   if (request.has_secrets()) ::prctl(PR_SET_DUMPABLE, 0);
   std::stop_source stop;
-  std::thread(wait_for_stop, pipes.control.get(), std::ref(stop)).detach();
-  const JobControl control{stop.get_token(), lifeline, write_message};
+  // Before there are threads, so that all of them have it.
+  const std::string complaint = lower_priority(request.priority);
+  if (!complaint.empty()) write_message(complaint);
+  const auto rate_control = std::make_shared<RateControl>();
+  std::thread(obey, pipes.control.get(), LimitReload(request, rate_control), std::ref(stop)).detach();
+  const JobControl control{stop.get_token(), lifeline, write_message, rate_control};
   const std::string answer = perform(request, control).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
   if (!write_all(pipes.result.get(), answer + "\n")) lifeline->abandon();

@@ -12,9 +12,12 @@
 
 namespace nasbackup::tools {
 
+/// Through WorkerPipes::control: read the configured limit again.
+inline constexpr char kReloadOrder = 'h';
+
 /// The worker's ends of its pipes.
 struct WorkerPipes {
-  Descriptor control;   ///< read: a byte, or the end of the stream, asks for a clean stop
+  Descriptor control;   ///< read: kReloadOrder; any other byte, or the end of the stream, asks for a clean stop
   Descriptor messages;  ///< written: lines for stderr
   Descriptor result;    ///< written: the result as JSON, once
   Descriptor alive;     ///< held open for the guard; may be none

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import statistics_of as stats
 from contests import OURS, SMALL_MEMORY
+import limit_contest
 
 MIB = 1 << 20
 QEMU = "qemu-img convert + sync"
@@ -77,8 +78,19 @@ def shape_goals():
         yield alone("fragments", "FragmentsMemory", OURS + tail, 256, "MiB", f"peak memory, fragments{tail}", mebibytes)
 
 
+def limit_goals():
+    for contest, rate in (("Limit", limit_contest.USUAL), ("SlowLimit", limit_contest.SLOW)):
+        ours = f"nasbackup --rate {rate}M"
+        yield alone("limit", contest, ours, 1, "%", f"limit of {rate} MiB/s: mean over {limit_contest.SECONDS} s is off by", stats.figure("mean_off"))
+        yield alone("limit", contest, ours, 1, "×", f"limit of {rate} MiB/s: busiest second, of 1.1 × limit + burst", stats.figure("busiest_second"))
+    yield Goal("limit", "limit far above the speed: time against none", "FarLimit", 1.02, ours=limit_contest.FAR, rival=limit_contest.FREE)
+    group = f"two members of a group, {limit_contest.USUAL} MiB/s"
+    yield alone("limit", "GroupOfTwo", group, 3, "%", "two members of a group: their sum is off by", stats.figure("sum_off"))
+    yield alone("limit", "GroupOfTwo", group, 3, "%", "one killed: a second later the other's rate is off by", stats.figure("takeover_off"))
+
+
 def all_goals():
-    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals()]
+    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals()]
 
 
 def numbers_of(goal, results):

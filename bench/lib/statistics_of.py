@@ -31,6 +31,11 @@ def cpu_seconds(sample):
     return sample["user"] + sample["system"]
 
 
+def figure(name):
+    """The measure that takes this figure of a sample."""
+    return lambda sample: sample[name]
+
+
 def with_job(sample):
     """Wall time with the pull job's begin and end, which others leave to their caller."""
     return sample["seconds"] + sample.get("job_begin_seconds", 0) + sample.get("job_end_seconds", 0)

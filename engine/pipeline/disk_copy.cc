@@ -95,13 +95,15 @@ asio::awaitable<void> DiskCopy::work() {
 }
 
 asio::awaitable<std::vector<EncodedRun>> DiskCopy::fetch(const WorkItem& item, Buffers& buffers) {
-  {
-    const StageClock::Visit waiting(clocks().throttle);
-    co_await limiter_.take(item.range.length);
-  }
-  {
+  const auto bytes = guest_bytes(item, buffers);
+  for (std::uint64_t done = 0, length = 0; done < bytes.size(); done += length) {
+    length = std::min(limiter_.most_at_once(pipeline_.unit), bytes.size() - done);
+    {
+      const StageClock::Visit waiting(clocks().throttle);
+      co_await limiter_.take(std::min(length, item.range.length - done), done != 0);
+    }
     const StageClock::Visit reading(clocks().read);
-    co_await pipeline_.source->read(item.range.start, guest_bytes(item, buffers));
+    co_await pipeline_.source->read(item.range.start + done, bytes.subspan(done, length));
   }
   co_return co_await encode(item, buffers);
 }

@@ -116,7 +116,7 @@ class Goals(unittest.TestCase):
         self.assertEqual(self.verdict(goal, result("nasbackup", 1), rival), "n/a")
 
     def test_every_goal_names_a_row_that_can_be_asked_for(self):
-        rows = {"libvirt", "nbdkit", "raw", "empty", "memory", "cpu", "depth", "fragments"}
+        rows = {"libvirt", "nbdkit", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit"}
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
 
 

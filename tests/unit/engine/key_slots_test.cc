@@ -33,7 +33,9 @@ ssize_t __real_pwrite64(int fd, const void* bytes, size_t size, off_t offset);
 ssize_t __wrap_pwrite64(int fd, const void* bytes, size_t size, off_t offset) {
   calls.made += "w" + std::to_string(offset) + " ";
   if (calls.count++ != calls.fail_at) return __real_pwrite64(fd, bytes, size, offset);
-  if (calls.half) EXPECT_EQ(__real_pwrite64(fd, bytes, size / 2, offset), static_cast<ssize_t>(size / 2));
+  if (calls.half) {
+    EXPECT_EQ(__real_pwrite64(fd, bytes, size / 2, offset), static_cast<ssize_t>(size / 2));
+  }
   errno = EIO;
   return -1;
 }

@@ -68,7 +68,7 @@ struct Setting {
 
 void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Setting& run) {
   JobLoop job(run.threads, {});
-  Limiter limiter(job.executor(), job.stop(), 0, 0);
+  Limiter limiter(job.executor(), job.stop(), {});
   auto source = std::make_unique<MemorySource>(job.executor(), disk, run.holes, run.workers);
   if (run.shuffle != 0) source->shuffle_answers(run.shuffle);
   DiskPipeline pipeline;
@@ -141,7 +141,7 @@ TEST(DiskCopy, StopsWhenAskedTo) {
   const auto disk = patchy_disk(1 << 20, 13);
   std::stop_source stop;
   JobLoop job(2, stop.get_token());
-  Limiter slow(job.executor(), job.stop(), 1000, 1);  // would take a quarter of an hour
+  Limiter slow(job.executor(), job.stop(), {1000, 1, {}});  // would take a quarter of an hour
   MemoryImage image;
   DiskPipeline pipeline;
   pipeline.source = std::make_unique<MemorySource>(job.executor(), disk, true, 4);

@@ -52,7 +52,7 @@ class Encryption : public testing::TestWithParam<Kind> {
     CountingRandom random;
     JobLoop job(threads, {});
     JobKeys keys(passphrase(), {1000, 1000}, random);
-    Limiter limiter(job.executor(), job.stop(), 0, 0);
+    Limiter limiter(job.executor(), job.stop(), {});
     TargetPlace target{folder_.file(name), GetParam().format, std::nullopt, keys.next_image()};
     if (GetParam().compression != nullptr) target.compression = parse_compression(GetParam().compression);
     const SourcePlace source{folder_.file("disk"), "raw"};
