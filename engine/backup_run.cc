@@ -89,6 +89,8 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   state().phase = "publishing";
   manifest.tool_version = version();
   manifest.cluster_size = options_.cluster_size;
+  if (!options_.compression.empty()) manifest.compression = to_string(*compression_of(options_));
+  if (options_.encrypt) manifest.encryption = "luks";
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
   if (partial_) report_.set = partial_->publish(std::move(manifest));

@@ -4,9 +4,12 @@
 // nasbackup::image_info, set_info, list_sets: what files and sets are, from the files alone.
 #include "engine/io/fault.h"
 #include "engine/io/image_probe.h"
+#include "engine/luks_image.h"
 #include "engine/nasbackup.h"
+#include "engine/qemu_command.h"
 #include "engine/set/catalogue.h"
 #include "engine/translate_faults.h"
+#include "formats/deflate_history.h"
 
 namespace nasbackup {
 
@@ -23,41 +26,116 @@ const char* encryption_name(std::uint32_t crypt_method) noexcept {
   }
 }
 
-ImageInfo describe(const std::string& path, LifelineState* state) {
-  const ProbedImage image = probe_image(path, state);
-  ImageInfo info;
-  info.path = path;
-  info.file_size = image.file_size;
-  info.disk_size = image.disk_size;
-  info.virtual_size = image.file_size;
-  info.format = image.format == ImageFormat::luks ? "luks" : "raw";
-  info.encryption = image.format == ImageFormat::luks ? "luks" : "none";
-  if (image.format != ImageFormat::qcow2) return info;
-  info.format = "qcow2";
-  info.virtual_size = image.header.virtual_size;
-  info.cluster_size = image.header.cluster_size;
-  info.version = image.header.version;
-  info.compression = image.header.compression_type == 0 ? "zlib" : "zstd";
-  info.encryption = encryption_name(image.header.crypt_method);
-  info.backing_file = image.header.backing_file;
-  info.backing_format = image.header.backing_format;
-  info.snapshots = image.header.snapshots;
-  return info;
-}
-
-/// A set whose image cannot be told of is still listed; the note says which it was.
-ImageInfo describe_or_note(const std::string& path, LifelineState* state, std::string& note) {
-  try {
-    return describe(path, state);
-  } catch (const Fault& fault) {
-    if (note.empty()) note = fault.what();
-    ImageInfo info;
-    info.path = path;
-    return info;
+const char* format_name(ImageFormat format) noexcept {
+  switch (format) {
+    case ImageFormat::qcow2:
+      return "qcow2";
+    case ImageFormat::luks:
+      return "luks";
+    default:
+      return "raw";
   }
 }
 
-SetInfo describe(const set::CatalogueSet& found, LifelineState* state) {
+/// A listing reads nothing but headers.
+enum class Look { at_headers, at_clusters };
+
+/// Tells of images; the passphrases are stretched once for all that have a salt in common.
+class Describer {
+ public:
+  Describer(const InfoOptions& options, Look look, LifelineState* state)
+      : ring_(ring_of(options.passphrases)), passphrase_file_(options.passphrase_file), look_(look), state_(state) {}
+
+  ImageInfo describe(const std::string& path) {
+    ImageBytes bytes(path, state_);
+    const ProbedImage image = probe_image(bytes);
+    ImageInfo info;
+    info.path = path;
+    info.format = format_name(image.format);
+    info.file_size = bytes.file_size();
+    info.disk_size = bytes.disk_size();
+    info.encryption = image.format == ImageFormat::luks ? "luks" : encryption_name(image.header.crypt_method);
+    if (image.format != ImageFormat::luks) tell_content(image, bytes, info);
+    if (info.encryption == "luks") tell_encryption(bytes, info);
+    return info;
+  }
+
+  /// A set whose image cannot be told of is still listed; the note says which it was.
+  ImageInfo describe_or_note(const std::string& path, std::string& note) {
+    try {
+      return describe(path);
+    } catch (const Fault& fault) {
+      if (fault.kind() == FaultKind::wrong_key) throw;
+      if (note.empty()) note = fault.what();
+      ImageInfo info;
+      info.path = path;
+      return info;
+    }
+  }
+
+ private:
+  void tell_content(const ProbedImage& image, const ImageBytes& bytes, ImageInfo& info) const {
+    if (image.format != ImageFormat::qcow2) {
+      info.virtual_size = bytes.size();
+      return;
+    }
+    const qcow2::HeaderFacts& header = image.header;
+    info.virtual_size = header.virtual_size;
+    info.cluster_size = header.cluster_size;
+    info.version = header.version;
+    info.compression = header.compression_type == 0 ? "zlib" : "zstd";
+    info.backing_file = header.backing_file;
+    info.backing_format = header.backing_format;
+    info.snapshots = header.snapshots;
+    if (look_ == Look::at_headers) return;
+    const auto read = [&](std::uint64_t offset, std::span<std::byte> into) { return bytes.read_up_to(offset, into); };
+    info.deflate_history = qcow2::deflate_history(header, read).value_or(0);
+  }
+
+  void tell_encryption(ImageBytes& bytes, ImageInfo& info) {
+    const LuksHeaderFile header(info.path, LuksHeaderFile::Access::read, state_);
+    info.keys = keys_of(header);
+    if (ring_.size() != 0) {
+      const luks::Unlocked unlocked = unlock(header, ring_);
+      if (info.format == "luks") tell_container(header.facts(), unlocked, bytes, info);
+    }
+    tell_commands(info);
+  }
+
+  void tell_container(const luks::HeaderFacts& facts, const luks::Unlocked& unlocked, ImageBytes& bytes, ImageInfo& info) const {
+    if (facts.payload_offset > bytes.file_size())
+      throw Fault(FaultKind::damaged, info.path + ": LUKS header: payload offset: " + std::to_string(facts.payload_offset) +
+                                          ", beyond the file's " + std::to_string(bytes.file_size()) + " bytes");
+    bytes.enter_container(facts.payload_offset, unlocked.volume_key.bytes());
+    const ProbedImage content = probe_image(bytes);
+    info.content = content.format == ImageFormat::qcow2 ? "qcow2" : "raw";
+    tell_content(content, bytes, info);
+  }
+
+  /// What a closed container holds its name may say, but need not.
+  void tell_commands(ImageInfo& info) const {
+    const auto add = [&](const char* content, EncryptedLayers layers) {
+      info.open_with.push_back({content, qemu_command(layers, info.path, passphrase_file_)});
+    };
+    if (info.format == "qcow2") return add("qcow2", EncryptedLayers::luks_in_qcow2);
+    if (info.content != "raw") add("qcow2", EncryptedLayers::qcow2_in_luks);
+    if (info.content != "qcow2") add("raw", EncryptedLayers::raw_in_luks);
+  }
+
+  luks::KeyRing ring_;
+  std::string passphrase_file_;
+  Look look_;
+  LifelineState* state_;
+};
+
+/// What the image does not show, because it is a closed container, its set's manifest knows.
+void fill_from_manifest(const set::CatalogueSet& found, const std::string& file, ImageInfo& info) {
+  if (!found.manifest || info.virtual_size) return;
+  for (const set::ManifestDisk& disk : found.manifest->disks)
+    if (disk.file == file) info.virtual_size = disk.virtual_size;
+}
+
+SetInfo describe(const set::CatalogueSet& found, Describer& describer) {
   SetInfo info;
   info.path = found.path;
   info.vm = found.vm;
@@ -66,8 +144,9 @@ SetInfo describe(const set::CatalogueSet& found, LifelineState* state) {
   info.stored_bytes = found.stored_bytes();
   info.note = found.note;
   for (const set::CatalogueFile& image : found.images) {
-    info.images.push_back(describe_or_note(found.path + "/" + image.name, state, info.note));
-    info.virtual_size += info.images.back().virtual_size;
+    info.images.push_back(describer.describe_or_note(found.path + "/" + image.name, info.note));
+    fill_from_manifest(found, image.name, info.images.back());
+    info.virtual_size += info.images.back().virtual_size.value_or(0);
   }
   return info;
 }
@@ -78,22 +157,26 @@ LifelineState* state_of(Lifeline* lifeline) noexcept { return lifeline == nullpt
 
 const char* version() noexcept { return NASBACKUP_VERSION; }
 
-ImageInfo image_info(const std::string& path, Lifeline* lifeline) {
-  return translate_faults([&] { return describe(path, state_of(lifeline)); });
+ImageInfo image_info(const InfoOptions& options, Lifeline* lifeline) {
+  return translate_faults([&] { return Describer(options, Look::at_clusters, state_of(lifeline)).describe(options.path); });
 }
 
 bool is_set(const std::string& path, Lifeline* lifeline) {
   return translate_faults([&] { return set::is_set(path, state_of(lifeline)); });
 }
 
-SetInfo set_info(const std::string& path, Lifeline* lifeline) {
-  return translate_faults([&] { return describe(set::find_set(path, state_of(lifeline)), state_of(lifeline)); });
+SetInfo set_info(const InfoOptions& options, Lifeline* lifeline) {
+  return translate_faults([&] {
+    Describer describer(options, Look::at_clusters, state_of(lifeline));
+    return describe(set::find_set(options.path, state_of(lifeline)), describer);
+  });
 }
 
 std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline) {
   return translate_faults([&] {
+    Describer describer({}, Look::at_headers, state_of(lifeline));
     std::vector<SetInfo> sets;
-    for (const set::CatalogueSet& found : set::list(dir, state_of(lifeline))) sets.push_back(describe(found, state_of(lifeline)));
+    for (const set::CatalogueSet& found : set::list(dir, state_of(lifeline))) sets.push_back(describe(found, describer));
     return sets;
   });
 }

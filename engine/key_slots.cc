@@ -11,13 +11,11 @@
 #include <utility>
 
 #include "crypto/random_source.h"
-#include "engine/io/luks_header_file.h"
-#include "engine/io/slot_key.h"
+#include "engine/luks_image.h"
 #include "engine/passphrase.h"
 #include "engine/set/catalogue.h"
 #include "engine/translate_faults.h"
 #include "formats/luks_header.h"
-#include "formats/luks_key_ring.h"
 
 namespace nasbackup {
 
@@ -40,25 +38,6 @@ std::vector<std::string> images_at(const std::string& path, LifelineState* state
   return images;
 }
 
-KeysOfImage describe(const LuksHeaderFile& file) {
-  const luks::HeaderFacts& facts = file.facts();
-  KeysOfImage keys;
-  keys.image = file.path();
-  keys.format = file.place() == luks::Place::container ? "luks" : "qcow2";
-  keys.cipher = facts.cipher;
-  keys.hash = facts.hash;
-  keys.uuid = facts.uuid;
-  for (unsigned i = 0; i < luks::kSlots; ++i)
-    keys.slots.push_back({i, facts.slots[i].enabled, facts.slots[i].enabled ? facts.slots[i].iterations : 0});
-  return keys;
-}
-
-KeyRing ring_of(const std::vector<std::shared_ptr<const Passphrase>>& passphrases) {
-  std::vector<KeyRing::Passphrase> secrets;
-  for (const auto& passphrase : passphrases) secrets.push_back(passphrase->secret());
-  return KeyRing(std::move(secrets), derive_slot_key_on_threads);
-}
-
 /// One image under change.
 class KeySlots {
  public:
@@ -75,13 +54,7 @@ class KeySlots {
   const luks::HeaderFacts& facts() const noexcept { return file_.facts(); }
   const std::string& path() const noexcept { return file_.path(); }
 
-  luks::Unlocked unlock(KeyRing& ring) {
-    auto unlocked = ring.unlock(facts(), [&](std::uint64_t offset, std::span<std::byte> into) { file_.read(offset, into); });
-    if (!unlocked)
-      throw Fault(FaultKind::wrong_key,
-                  path() + (ring.size() == 1 ? ": the passphrase does not open it" : ": none of the passphrases opens it"));
-    return std::move(*unlocked);
-  }
+  luks::Unlocked unlock(KeyRing& ring) { return nasbackup::unlock(file_, ring); }
 
   /// The slots that a passphrase of the ring opens.
   std::vector<unsigned> opened_by(KeyRing& ring) {
@@ -178,7 +151,7 @@ std::vector<KeysOfImage> outcome(const std::vector<KeySlots>& images, const std:
                                  const JobControl& control) {
   std::vector<KeysOfImage> result;
   for (std::size_t i = 0; i < images.size(); ++i) {
-    result.push_back(describe(LuksHeaderFile(images[i].path(), LuksHeaderFile::Access::read, state_of(control.lifeline.get()))));
+    result.push_back(keys_of(LuksHeaderFile(images[i].path(), LuksHeaderFile::Access::read, state_of(control.lifeline.get()))));
     result.back().changed = changed[i];
   }
   return result;
@@ -234,7 +207,7 @@ std::vector<KeysOfImage> key_list(const std::string& path, Lifeline* lifeline) {
   return translate_faults([&] {
     std::vector<KeysOfImage> result;
     for (const std::string& image : images_at(path, state_of(lifeline)))
-      result.push_back(describe(LuksHeaderFile(image, LuksHeaderFile::Access::read, state_of(lifeline))));
+      result.push_back(keys_of(LuksHeaderFile(image, LuksHeaderFile::Access::read, state_of(lifeline))));
     return result;
   });
 }

@@ -175,8 +175,8 @@ struct TransferOptions {
   std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
   bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
   RateLimit limit;                                    ///< on reading
-  std::string rate_group;               ///< shares one limit with all jobs of this host that name it; empty: none
-  std::chrono::seconds io_timeout{60};  ///< an NBD source that neither sends nor takes anything so long is given up
+  std::string rate_group;                             ///< shares one limit with all jobs of this host that name it; empty: none
+  std::chrono::seconds io_timeout{60};                ///< an NBD source that neither sends nor takes anything so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
@@ -242,41 +242,6 @@ JobReport backup(const BackupOptions& options, const JobControl& control);
 /// Writes one image from another. Throws Error; no target file is left then that was not there before.
 JobReport convert(const ConvertOptions& options, const JobControl& control);
 
-/// What a file or a set is.
-struct ImageInfo {
-  std::string path;
-  std::string format;  ///< "qcow2", "luks" or "raw"
-  std::uint64_t virtual_size = 0;
-  std::uint64_t file_size = 0;     ///< apparent size
-  std::uint64_t disk_size = 0;     ///< blocks in use
-  std::uint64_t cluster_size = 0;  ///< qcow2 only
-  std::string compression;         ///< qcow2 only: "zlib" or "zstd"
-  std::string encryption;          ///< "none", "aes", "luks"
-  std::string backing_file;        ///< empty: none
-  std::string backing_format;
-  unsigned version = 0;    ///< qcow2 only
-  unsigned snapshots = 0;  ///< qcow2 only
-};
-
-struct SetInfo {
-  std::string path;  ///< DIR/VM/TIME
-  std::string vm;
-  std::string time;  ///< RFC 3339, UTC
-  std::string kind;  ///< "full"
-  std::uint64_t virtual_size = 0;
-  std::uint64_t stored_bytes = 0;  ///< sizes of all files of the set
-  std::vector<ImageInfo> images;
-  std::string note;  ///< what is wrong with it; empty: nothing
-};
-
-/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image. On `lifeline`, here and below,
-/// a watcher sees how long a call on the files has not come back.
-bool is_set(const std::string& path, Lifeline* lifeline = nullptr);
-ImageInfo image_info(const std::string& path, Lifeline* lifeline = nullptr);
-SetInfo set_info(const std::string& path, Lifeline* lifeline = nullptr);
-/// The whole sets under a target directory, oldest first for each VM; from the files alone.
-std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline = nullptr);
-
 /// A key slot of a LUKS header.
 struct KeySlotInfo {
   unsigned slot = 0;  ///< 0 to 7
@@ -294,6 +259,60 @@ struct KeysOfImage {
   std::vector<KeySlotInfo> slots;  ///< all eight
   std::vector<unsigned> changed;   ///< the slots that were filled or emptied
 };
+
+/// How stock QEMU opens an encrypted image.
+struct QemuCommand {
+  std::string content;  ///< "qcow2" or "raw": for an image whose LUKS layer holds this, or is inside it
+  std::string command;  ///< for a shell; PASSPHRASE-FILE stands in it unless InfoOptions named one
+};
+
+/// What an image is.
+struct ImageInfo {
+  std::string path;
+  std::string format;                         ///< "qcow2", "luks" or "raw": of the file
+  std::string content;                        ///< of a LUKS container that was opened: "qcow2" or "raw"; else empty
+  std::optional<std::uint64_t> virtual_size;  ///< not known of a LUKS container that was not opened
+  std::uint64_t file_size = 0;                ///< apparent size
+  std::uint64_t disk_size = 0;                ///< blocks in use
+  std::string encryption;                     ///< "none", "aes", "luks"
+  std::optional<KeysOfImage> keys;            ///< when the encryption is LUKS
+  std::vector<QemuCommand> open_with;         ///< the same; two, when only the passphrase could tell which
+
+  // Of a qcow2, be it the file or what the container holds.
+  unsigned version = 0;               ///< 0: no qcow2
+  std::uint64_t cluster_size = 0;     ///< bytes
+  std::string compression;            ///< "zlib" or "zstd": that of its compressed clusters, if there are any
+  std::uint32_t deflate_history = 0;  ///< 4096 or 32768: how far the streams of a sample look back; 0: there were none
+  std::string backing_file;           ///< empty: none
+  std::string backing_format;
+  unsigned snapshots = 0;
+};
+
+struct SetInfo {
+  std::string path;  ///< DIR/VM/TIME
+  std::string vm;
+  std::string time;  ///< RFC 3339, UTC
+  std::string kind;  ///< "full"
+  std::uint64_t virtual_size = 0;
+  std::uint64_t stored_bytes = 0;  ///< sizes of all files of the set
+  std::vector<ImageInfo> images;
+  std::string note;  ///< what is wrong with it; empty: nothing
+};
+
+struct InfoOptions {
+  std::string path;
+  std::vector<std::shared_ptr<const Passphrase>> passphrases;  ///< each is tried; none is needed
+  std::string passphrase_file;                                 ///< stands in QemuCommand; empty: a word in its place
+};
+
+/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image. On `lifeline`, here and below,
+/// a watcher sees how long a call on the files has not come back.
+bool is_set(const std::string& path, Lifeline* lifeline = nullptr);
+/// Without a passphrase what the file shows to everybody is told; a passphrase that does not open it is an Error, wrong_key.
+ImageInfo image_info(const InfoOptions& options, Lifeline* lifeline = nullptr);
+SetInfo set_info(const InfoOptions& options, Lifeline* lifeline = nullptr);
+/// The whole sets under a target directory, oldest first for each VM; from the files alone.
+std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline = nullptr);
 
 /// A change to the key slots of an image, or of all images of a set.
 struct KeyOptions {

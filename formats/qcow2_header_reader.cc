@@ -57,6 +57,8 @@ void check_fixed(const Header& header) {
   const std::uint64_t cluster = std::uint64_t{1} << header.cluster_bits;
   if (header.header_length > cluster)
     throw FormatError("qcow2 header: header_length: " + std::to_string(header.header_length) + ", larger than a cluster");
+  if (header.l1_size > kMaxL1Bytes / sizeof(Be64))
+    throw FormatError("qcow2 header: l1_size: " + std::to_string(header.l1_size) + ", too large");
   if (header.crypt_method > kCryptLuks)
     throw FormatError("qcow2 header: crypt_method: " + std::to_string(header.crypt_method) + ", not known");
   if (header.backing_file_offset != 0 &&
@@ -123,6 +125,9 @@ HeaderFacts parse_header(std::span<const std::byte> file_start) {
   facts.compression_type = (header.incompatible_features & kIncompatCompression) != 0 ? header.compression_type : std::uint8_t{0};
   facts.snapshots = header.nb_snapshots;
   facts.has_data_file = (header.incompatible_features & kIncompatDataFile) != 0;
+  facts.extended_l2 = (header.incompatible_features & kIncompatExtendedL2) != 0;
+  facts.l1_offset = header.l1_table_offset;
+  facts.l1_entries = header.l1_size;
   const auto cluster = file_start.first(std::min<std::uint64_t>(file_start.size(), facts.cluster_size));
   if (header.backing_file_offset != 0)
     facts.backing_file = load_text(cluster, header.backing_file_offset, header.backing_file_size);

@@ -20,8 +20,11 @@ struct HeaderFacts {
   std::uint8_t compression_type = 0;  ///< 0 zlib, 1 zstd
   std::uint32_t snapshots = 0;
   bool has_data_file = false;
-  std::string backing_file;    ///< empty: none
-  std::string backing_format;  ///< empty: not said
+  bool extended_l2 = false;
+  std::uint64_t l1_offset = 0;
+  std::uint32_t l1_entries = 0;  ///< the table is at most kMaxL1Bytes long
+  std::string backing_file;      ///< empty: none
+  std::string backing_format;    ///< empty: not said
 
   // Of the LUKS header, when crypt_method is 2.
   std::uint64_t crypto_header_offset = 0;

@@ -58,6 +58,12 @@ PassphrasePlace place_of_descriptor(int descriptor) { return {PassphrasePlace::K
 
 PassphrasePlace place_of_command(const std::string& command) { return {PassphrasePlace::Kind::command, command, -1}; }
 
+std::string file_of(const PassphrasePlaces& places) {
+  for (const PassphrasePlace& place : places)
+    if (place.kind == PassphrasePlace::Kind::file) return place.text;
+  return {};
+}
+
 void close_all_but(std::initializer_list<PassphrasePlaces*> kept) {
   std::vector<int> numbers;
   for (PassphrasePlaces* places : kept)

@@ -29,6 +29,9 @@ PassphrasePlace place_of_file(const std::string& path);
 PassphrasePlace place_of_descriptor(int descriptor);
 PassphrasePlace place_of_command(const std::string& command);
 
+/// The first of them that is a file, for commands that are printed; empty: none is.
+std::string file_of(const PassphrasePlaces& places);
+
 /// Closes every descriptor from 3 on, but those of the places, which close on exec from now on. Throws UsageError for one that is
 /// not open.
 void close_all_but(std::initializer_list<PassphrasePlaces*> kept);

@@ -40,6 +40,7 @@ class Reader {
       read_key(request);
     else
       request.path = line_.operands.front();
+    if (request.verb == kInfo) request.passphrases = opening_places();
     if ((request.verb & kTransfers) != 0) request.passphrases = encrypting_place();
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
     request.priority = priority(text("priority"), request.transfer());

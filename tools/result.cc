@@ -96,19 +96,41 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
   return result;
 }
 
+Json json_of_keys(const KeysOfImage& keys) {
+  Json result{{"cipher", keys.cipher}, {"hash", keys.hash}, {"uuid", keys.uuid}};
+  result["slots"] = Json::array();
+  for (const KeySlotInfo& slot : keys.slots) {
+    result["slots"].push_back({{"slot", slot.slot}, {"in_use", slot.in_use}});
+    if (slot.in_use) result["slots"].back()["iterations"] = slot.iterations;
+  }
+  return result;
+}
+
+Json json_of(const KeysOfImage& keys) {
+  Json result{{"image", keys.image}, {"format", keys.format}};
+  result.update(json_of_keys(keys));
+  result["changed_slots"] = keys.changed;
+  return result;
+}
+
 Json json_of(const ImageInfo& image) {
   Json result{{"path", image.path},
               {"format", image.format},
-              {"virtual_size", image.virtual_size},
+              {"virtual_size", image.virtual_size ? Json(*image.virtual_size) : Json()},
               {"file_size", image.file_size},
               {"disk_size", image.disk_size},
               {"encryption", image.encryption},
               {"backing_file", text_or_null(image.backing_file)},
               {"backing_format", text_or_null(image.backing_format)}};
-  if (image.format != "qcow2") return result;
+  if (image.format == "luks") result["content"] = text_or_null(image.content);
+  if (image.keys) result["luks"] = json_of_keys(*image.keys);
+  for (const QemuCommand& way : image.open_with)
+    result["open_with"].push_back({{"content", way.content}, {"command", way.command}});
+  if (image.version == 0) return result;
   result["version"] = image.version;
   result["cluster_size"] = image.cluster_size;
   result["compression"] = image.compression;
+  result["deflate_history"] = image.deflate_history != 0 ? Json(image.deflate_history) : Json();
   result["snapshots"] = image.snapshots;
   return result;
 }
@@ -144,17 +166,6 @@ Json convert_result(const Request& request, const JobControl& control) {
   return json_of(report, "image", report.image);
 }
 
-Json json_of(const KeysOfImage& keys) {
-  Json result{{"image", keys.image}, {"format", keys.format}, {"cipher", keys.cipher}, {"hash", keys.hash}, {"uuid", keys.uuid}};
-  result["slots"] = Json::array();
-  for (const KeySlotInfo& slot : keys.slots) {
-    result["slots"].push_back({{"slot", slot.slot}, {"in_use", slot.in_use}});
-    if (slot.in_use) result["slots"].back()["iterations"] = slot.iterations;
-  }
-  result["changed_slots"] = keys.changed;
-  return result;
-}
-
 std::vector<KeysOfImage> change_keys(const Request& request, const JobControl& control) {
   KeyOptions options = request.key;
   options.passphrases = read_passphrases(request.passphrases, control);
@@ -172,12 +183,13 @@ Json key_result(const Request& request, const JobControl& control) {
   return result;
 }
 
-Json info_result(const std::string& path, Lifeline* lifeline) {
+Json info_result(const Request& request, const JobControl& control) {
+  InfoOptions options{request.path, read_passphrases(request.passphrases, control), file_of(request.passphrases)};
   Json result = with_outcome(Outcome::done);
-  if (is_set(path, lifeline))
-    result.update(json_of(set_info(path, lifeline)));
+  if (is_set(options.path, control.lifeline.get()))
+    result.update(json_of(set_info(options, control.lifeline.get())));
   else
-    result.update(json_of(image_info(path, lifeline)));
+    result.update(json_of(image_info(options, control.lifeline.get())));
   return result;
 }
 
@@ -194,7 +206,7 @@ Json perform(const Request& request, const JobControl& control) {
   try {
     if (request.verb == kBackup) return backup_result(request, control);
     if (request.verb == kConvert) return convert_result(request, control);
-    if (request.verb == kInfo) return info_result(request.path, control.lifeline.get());
+    if (request.verb == kInfo) return info_result(request, control);
     if (request.verb == kKey) return key_result(request, control);
     return list_result(request.path, control.lifeline.get());
   } catch (const Error& error) {

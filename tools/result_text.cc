@@ -39,17 +39,21 @@ std::string size(const Json& object, const char* key) { return human_size(object
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-/// One line when something was compressed: with what, and what it came to.
-std::string compression_text(const Json& result) {
+/// One line when something was compressed or encrypted: with what, and what it came to.
+std::string transforms_text(const Json& result) {
   const Json& disks = result.at("disks");
-  const std::string compression = disks.empty() ? "" : word(disks.front(), "compression");
-  if (compression.empty()) return {};
-  std::string text = "compressed with " + compression;
-  if (result.at("ratio").is_number()) text += fmt::format(" to {:.1f} %", 100 * result.at("ratio").get<double>());
+  if (disks.empty()) return {};
+  std::string text;
+  if (const std::string compression = word(disks.front(), "compression"); !compression.empty()) {
+    text = "compressed with " + compression;
+    if (result.at("ratio").is_number()) text += fmt::format(" to {:.1f} %", 100 * result.at("ratio").get<double>());
+  }
+  if (const std::string encryption = word(disks.front(), "encryption"); encryption != "none")
+    text += (text.empty() ? "encrypted: " : "; encrypted: ") + encryption;
   for (const Json& disk : disks)
     if (const std::string chosen = word(disk, "chosen"); !chosen.empty())
       text += fmt::format("; {} got {}", word(disk, "name"), chosen);
-  return text + "\n";
+  return text.empty() ? "" : text + "\n";
 }
 
 std::string job_text(const Json& result, const std::string& headline) {
@@ -57,7 +61,7 @@ std::string job_text(const Json& result, const std::string& headline) {
   std::string text = headline + "\n";
   text += fmt::format("{} of data in {}, {} stored, {} are zero\n", size(result, "data_bytes"), size(result, "virtual_size"),
                       size(result, "stored_bytes"), size(result, "zero_bytes"));
-  text += compression_text(result);
+  text += transforms_text(result);
   text +=
       fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   const double frozen = result.value("frozen_seconds", 0.0);
@@ -82,22 +86,60 @@ std::string convert_text(const Request& request, const Json& result) {
                                : source + ": read, nothing kept");
 }
 
-std::string image_text(const Json& image) {
-  std::vector<Row> rows{
-      {"image:", word(image, "path")},
-      {"format:", word(image, "format")},
-      {"virtual size:", fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>())},
-      {"file size:", size(image, "file_size")},
-      {"on disk:", size(image, "disk_size")},
-      {"encryption:", word(image, "encryption")}};
-  if (image.contains("cluster_size")) {
-    rows.push_back({"cluster size:", size(image, "cluster_size")});
-    rows.push_back({"compression:", word(image, "compression")});
-    rows.push_back({"snapshots:", std::to_string(image.at("snapshots").get<unsigned>())});
-  }
+std::string virtual_size_text(const Json& image) {
+  if (image.at("virtual_size").is_null()) return "not known without the passphrase";
+  return fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>());
+}
+
+/// Of zlib it is told how far the streams look back: beyond 4 KiB QEMU itself never does.
+std::string codec_text(const Json& image) {
+  const Json& history = image.at("deflate_history");
+  return word(image, "compression") +
+         (history.is_null() ? "" : fmt::format(", history of {} KiB", history.get<unsigned>() / 1024));
+}
+
+std::vector<Row> qcow2_rows(const Json& image) {
+  std::vector<Row> rows{{"cluster size:", size(image, "cluster_size")},
+                        {"compression:", codec_text(image)},
+                        {"snapshots:", std::to_string(image.at("snapshots").get<unsigned>())}};
   if (!word(image, "backing_file").empty())
     rows.push_back({"backing file:", fmt::format("{} ({})", word(image, "backing_file"), word(image, "backing_format"))});
-  return table(rows);
+  return rows;
+}
+
+std::vector<Row> luks_rows(const Json& luks) {
+  std::string slots;
+  for (const Json& slot : luks.at("slots"))
+    if (slot.at("in_use").get<bool>())
+      slots += fmt::format("{}{} ({} iterations)", slots.empty() ? "" : ", ", slot.at("slot").get<unsigned>(),
+                           slot.at("iterations").get<std::uint32_t>());
+  return {{"cipher:", word(luks, "cipher") + ", " + word(luks, "hash")}, {"uuid:", word(luks, "uuid")}, {"key slots:", slots}};
+}
+
+/// One line for each, unbroken, to be copied.
+std::string commands_text(const Json& image) {
+  if (!image.contains("open_with")) return {};
+  const Json& ways = image.at("open_with");
+  std::string text;
+  for (const Json& way : ways)
+    text += fmt::format(
+        "{}\n  {}\n", ways.size() == 1 ? "QEMU opens it with:" : "QEMU opens it, if it holds " + word(way, "content") + ", with:",
+        word(way, "command"));
+  return text;
+}
+
+std::string image_text(const Json& image) {
+  std::vector<Row> rows{{"image:", word(image, "path")}, {"format:", word(image, "format")}};
+  if (image.contains("content"))
+    rows.push_back({"holds:", image.at("content").is_null() ? "not known without the passphrase" : word(image, "content")});
+  rows.push_back({"virtual size:", virtual_size_text(image)});
+  rows.push_back({"file size:", size(image, "file_size")});
+  rows.push_back({"on disk:", size(image, "disk_size")});
+  const auto append = [&](const std::vector<Row>& more) { rows.insert(rows.end(), more.begin(), more.end()); };
+  if (image.contains("cluster_size")) append(qcow2_rows(image));
+  rows.push_back({"encryption:", word(image, "encryption")});
+  if (image.contains("luks")) append(luks_rows(image.at("luks")));
+  return table(rows) + commands_text(image);
 }
 
 std::string set_text(const Json& set) {

@@ -23,9 +23,9 @@ class BlockTarget {
   virtual asio::awaitable<void> apply(WriteBatch& batch) = 0;
   /// What was applied before is on stable storage afterwards. Throws Fault.
   virtual asio::awaitable<void> flush() = 0;
-  /// Makes the file `size` bytes long, flushes and closes it: errors that a network file system reports only now count. Throws
-  /// Fault.
-  virtual asio::awaitable<void> close(std::uint64_t size) = 0;
+  /// Makes room for `size` bytes exactly, flushes and closes the file: errors that a network file system reports only now count.
+  /// Returns how long the file is; a node that adds bytes of its own has made it longer. Throws Fault.
+  virtual asio::awaitable<std::uint64_t> close(std::uint64_t size) = 0;
 };
 
 }  // namespace nasbackup

@@ -101,9 +101,10 @@ asio::awaitable<void> FileTarget::flush() {
   co_await on_thread(threads_.get_executor(), sync_all);
 }
 
-asio::awaitable<void> FileTarget::close(std::uint64_t size) {
+asio::awaitable<std::uint64_t> FileTarget::close(std::uint64_t size) {
   auto finish = [&] { close_now(size); };
   co_await on_thread(threads_.get_executor(), finish);
+  co_return size;
 }
 
 void FileTarget::write_batch(const WriteBatch& batch) {

@@ -77,9 +77,9 @@ asio::awaitable<void> LuksTarget::flush() {
   co_await inner_->flush();
 }
 
-asio::awaitable<void> LuksTarget::close(std::uint64_t size) {
+asio::awaitable<std::uint64_t> LuksTarget::close(std::uint64_t size) {
   co_await write_header();
-  co_await inner_->close(size + shift_of(placement_));
+  co_return co_await inner_->close(size + shift_of(placement_));
 }
 
 }  // namespace nasbackup

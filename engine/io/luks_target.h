@@ -38,7 +38,7 @@ class LuksTarget final : public BlockTarget {
   asio::awaitable<void> apply(WriteBatch& batch) override;
   /// Also writes the header, which waits for the key stretching: before it is there nobody can read the image.
   asio::awaitable<void> flush() override;
-  asio::awaitable<void> close(std::uint64_t size) override;
+  asio::awaitable<std::uint64_t> close(std::uint64_t size) override;
 
   /// CPU seconds spent on encrypting, all threads.
   double cpu_seconds() const noexcept { return static_cast<double>(cpu_ns_) / 1e9; }

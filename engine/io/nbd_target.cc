@@ -64,6 +64,9 @@ asio::awaitable<void> NbdTarget::flush() {
   if (export_.can_flush) co_await connection_->flush();
 }
 
-asio::awaitable<void> NbdTarget::close(std::uint64_t) { co_await flush(); }
+asio::awaitable<std::uint64_t> NbdTarget::close(std::uint64_t size) {
+  co_await flush();
+  co_return size;
+}
 
 }  // namespace nasbackup

@@ -21,7 +21,7 @@ class NbdTarget final : public BlockTarget {
 
   asio::awaitable<void> apply(WriteBatch& batch) override;
   asio::awaitable<void> flush() override;
-  asio::awaitable<void> close(std::uint64_t size) override;
+  asio::awaitable<std::uint64_t> close(std::uint64_t size) override;
 
  private:
   NbdTarget(std::shared_ptr<NbdConnection> connection, NbdExport described)

@@ -12,7 +12,7 @@ class NullTarget final : public BlockTarget {
  public:
   asio::awaitable<void> apply(WriteBatch&) override { co_return; }
   asio::awaitable<void> flush() override { co_return; }
-  asio::awaitable<void> close(std::uint64_t) override { co_return; }
+  asio::awaitable<std::uint64_t> close(std::uint64_t size) override { co_return size; }
 };
 
 }  // namespace nasbackup

@@ -163,8 +163,7 @@ asio::awaitable<void> DiskCopy::finish() {
     co_await pipeline_.target->flush();
     co_await pipeline_.target->apply(header);
   }
-  co_await pipeline_.target->close(pipeline_.layout->file_size());
-  counts_.stored_bytes = pipeline_.layout->file_size();
+  counts_.stored_bytes = co_await pipeline_.target->close(pipeline_.layout->file_size());
 }
 
 void DiskCopy::account(const WorkItem& item) {

@@ -60,7 +60,10 @@ std::string write_manifest(const Manifest& manifest) {
                      {"consistency", manifest.consistency},
                      {"tool", {{"name", "nasbackup"}, {"version", shown(manifest.tool_version)}}},
                      {"vm", {{"name", shown(manifest.vm_name)}, {"uuid", shown(manifest.vm_uuid)}}},
-                     {"options", {{"cluster_size", manifest.cluster_size}}},
+                     {"options",
+                      {{"cluster_size", manifest.cluster_size},
+                       {"compression", shown(manifest.compression)},
+                       {"encryption", manifest.encryption}}},
                      {"disks", disks},
                      {"files", files},
                      {"warnings", warnings_json(manifest.warnings)}};

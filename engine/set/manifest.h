@@ -49,6 +49,8 @@ struct Manifest {
   std::string consistency = "crash";  ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;
+  std::string compression = "none";  ///< as asked for: "zlib:default", "auto" …
+  std::string encryption = "none";   ///< "none" or "luks"
   std::vector<ManifestDisk> disks;
   std::vector<ManifestFile> files;
   std::vector<std::string> warnings;

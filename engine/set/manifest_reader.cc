@@ -121,6 +121,15 @@ void check_version(const Fields& top, const std::string& where) {
               where + ": version " + std::to_string(version) + ": this program reads version 1; a newer nasbackup wrote it");
 }
 
+void read_options(const Fields& options, Manifest& manifest) {
+  manifest.cluster_size = options.size("cluster_size", 2u << 20);
+  const bool power_of_two = (manifest.cluster_size & (manifest.cluster_size - 1)) == 0;
+  if (manifest.cluster_size < 512 || !power_of_two) options.fail("cluster_size", "is not a qcow2 cluster size");
+  manifest.compression = options.text("compression");
+  manifest.encryption = options.text("encryption");
+  if (manifest.encryption != "none" && manifest.encryption != "luks") options.fail("encryption", "is neither 'none' nor 'luks'");
+}
+
 void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
   manifest.set = top.text("set");
   manifest.time = top.text("time");
@@ -138,9 +147,7 @@ void read_head(const Fields& top, const std::string& where, Manifest& manifest) 
   manifest.tool_version = top.object("tool").text("version");
   manifest.vm_name = top.object("vm").text("name");
   manifest.vm_uuid = top.object("vm").text("uuid");
-  manifest.cluster_size = top.object("options").size("cluster_size", 2u << 20);
-  const bool power_of_two = (manifest.cluster_size & (manifest.cluster_size - 1)) == 0;
-  if (manifest.cluster_size < 512 || !power_of_two) top.fail("options.cluster_size", "is not a qcow2 cluster size");
+  read_options(top.object("options"), manifest);
 }
 
 /// No file may be named twice, and the sizes may be added up by whoever reads them.

@@ -120,6 +120,11 @@ class CliTest(unittest.TestCase):
         self.assertTrue(result.stderr.startswith("nasbackup: "), result.stderr)
         self.assertEqual(result.stdout, "")
 
+    def json_of(self, result):
+        report = json.loads(result.stdout)
+        self.assertEqual(report["exit_status"], result.returncode)
+        return report
+
     def assert_nothing_left(self):
         self.assertEqual(sorted(path.name for path in self.out.iterdir()), [], "left behind")
 

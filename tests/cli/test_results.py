@@ -65,11 +65,6 @@ class AResultForPeople(JobResultTest):
 class AJsonResult(JobResultTest):
     KEYS = {"virtual_size", "data_bytes", "zero_bytes", "stored_bytes", "seconds", "stages"}
 
-    def json_of(self, result):
-        report = json.loads(result.stdout)
-        self.assertEqual(report["exit_status"], result.returncode)
-        return report
-
     def test_has_the_keys_that_people_script_against(self):
         for place, result in (("set", self.backup("--json")), ("image", self.run_command("convert", self.disk, self.image, "--json"))):
             self.assert_status(result, DONE)

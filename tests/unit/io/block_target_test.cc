@@ -96,7 +96,7 @@ TEST_P(EveryTarget, IsAsLongAsItWasToldAtTheEnd) {
     std::vector<std::byte> bytes(8192, std::byte{1});
     batch.add(HostOffset(0), bytes, Content::guest_data);
     co_await target.apply(batch);
-    co_await target.close(kSize);
+    EXPECT_EQ(co_await target.close(kSize), kSize);
   });
   EXPECT_EQ(std::filesystem::file_size(folder_.file("image")), kSize);
 }

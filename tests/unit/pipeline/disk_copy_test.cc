@@ -44,9 +44,9 @@ class FaultyTarget final : public BlockTarget {
     fail_in_turn();
     co_return;
   }
-  asio::awaitable<void> close(std::uint64_t) override {
+  asio::awaitable<std::uint64_t> close(std::uint64_t size) override {
     fail_in_turn();
-    co_return;
+    co_return size;
   }
 
  private:

@@ -20,6 +20,8 @@ Manifest example() {
   manifest.vm_uuid = "6d2a3c7e-0000-4000-8000-000000000001";
   manifest.consistency = "filesystem";
   manifest.tool_version = "0.1.0";
+  manifest.compression = "zstd:best";
+  manifest.encryption = "luks";
   manifest.disks = {{"vda", "8f2c", "root.8f2c.qcow2", "/images/8f2c", "file", "S1", "virtio", 0, 1 << 30, 7, 5, 3},
                     {"vdb", "9a11", "datadisk.9a11.qcow2", "nbd://host/9a11", "network", "", "scsi", 1, 512, 8, 0, 512}};
   manifest.files = {{"domain-config.xml", 4000}};
@@ -109,6 +111,9 @@ TEST(Manifest, WithAHostileValueIsDamaged) {
       {"/options/cluster_size", 0},
       {"/options/cluster_size", 65537},
       {"/options/cluster_size", 4 << 20},
+      {"/options/compression", 7},
+      {"/options/compression", "zlib\x1b"},
+      {"/options/encryption", "rot13"},
       {"/disks/0/file", "../root.qcow2"},
       {"/disks/0/file", "/etc/passwd"},
       {"/disks/0/file", ".."},

@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// See image_bytes.h.
+#include "engine/io/image_bytes.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "engine/io/fault.h"
+#include "engine/io/lifeline_state.h"
+#include "formats/units.h"
+
+namespace nasbackup {
+
+ImageBytes::ImageBytes(const std::string& path, LifelineState* lifeline) : path_(path), lifeline_(lifeline) {
+  const TargetCall mark(lifeline_);
+  // O_NONBLOCK: a FIFO that somebody put there must not hold us.
+  file_ = FileDescriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file_ && errno == ENOENT) throw Fault(FaultKind::not_found, path + ": open: no such file");
+  if (!file_) throw_source_errno(errno, path, "open");
+  struct stat info {};
+  if (::fstat(file_.get(), &info) != 0) throw_source_errno(errno, path, "stat");
+  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode))
+    throw Fault(FaultKind::source, path + ": neither a regular file nor a block device");
+  file_size_ = static_cast<std::uint64_t>(info.st_size);
+  disk_size_ = static_cast<std::uint64_t>(info.st_blocks) * 512;
+  if (!S_ISBLK(info.st_mode)) return;
+  if (::ioctl(file_.get(), BLKGETSIZE64, &file_size_) != 0) throw_source_errno(errno, path, "size of the device");
+  disk_size_ = file_size_;
+}
+
+void ImageBytes::enter_container(std::uint64_t payload_offset, std::span<const std::byte> volume_key) {
+  start_ = payload_offset;
+  cipher_ = std::make_unique<crypto::AesXts>(volume_key);
+}
+
+std::size_t ImageBytes::read_up_to(std::uint64_t offset, std::span<std::byte> into) const {
+  return cipher_ ? read_payload(offset, into) : read_file(offset, into);
+}
+
+void ImageBytes::read(std::uint64_t offset, std::span<std::byte> into) const {
+  if (read_up_to(offset, into) < into.size())
+    throw Fault(FaultKind::damaged, path_ + ": ends before byte " + std::to_string(start_ + offset + into.size()));
+}
+
+std::size_t ImageBytes::read_file(std::uint64_t file_offset, std::span<std::byte> into) const {
+  std::size_t done = 0;
+  while (done < into.size()) {
+    const TargetCall mark(lifeline_);
+    const ssize_t got = ::pread(file_.get(), into.data() + done, into.size() - done, static_cast<off_t>(file_offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_source_errno(errno, path_, "read");
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+// Whole sectors are deciphered; what the file ends with, less than one, is nothing.
+std::size_t ImageBytes::read_payload(std::uint64_t offset, std::span<std::byte> into) const {
+  constexpr std::uint64_t kSector = crypto::AesXts::kSectorBytes;
+  const std::uint64_t first = offset / kSector;
+  std::vector<std::byte> sectors(round_up(offset + into.size(), kSector) - first * kSector);
+  sectors.resize(read_file(start_ + first * kSector, sectors) / kSector * kSector);
+  cipher_->decrypt(first, sectors);
+  const std::size_t skipped = offset - first * kSector;
+  const std::size_t got = std::min(into.size(), sectors.size() - std::min(skipped, sectors.size()));
+  if (got > 0) std::memcpy(into.data(), sectors.data() + skipped, got);
+  return got;
+}
+
+}  // namespace nasbackup
