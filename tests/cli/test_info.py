@@ -20,8 +20,9 @@ class InfoTest(CliTest):
         self.pw.write_bytes(b"correct horse")
         self.wrong.write_bytes(b"correct horsf")
         self.raw = self.dir / "disk.raw"
-        # Random text twice within 4 KiB, for all; and what repeats after 9000 bytes, for who looks back further.
-        self.raw.write_bytes(((2 * os.urandom(1500) + os.urandom(6000)) * (SIZE // 9000 + 1))[:SIZE])
+        # Random text that repeats after 9000 bytes: only who looks back further than 4 KiB finds that.
+        text = os.urandom(4500).hex().encode()
+        self.raw.write_bytes((text * (SIZE // len(text) + 1))[:SIZE])
 
     def made(self, *options, name="an image, of ours.qcow2"):
         image = self.dir / name
