@@ -4,6 +4,7 @@
 // An image file in memory: what a layout's batches come to, and a small independent reader of its tables. For tests.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -44,5 +45,19 @@ class MemoryImage {
   }
   std::vector<std::byte> bytes_;
 };
+
+/// The guest's disk, of a qcow2 without compressed clusters.
+inline std::vector<std::byte> read_guest(const MemoryImage& image, std::uint64_t size, std::uint64_t cluster) {
+  std::vector<std::byte> disk(size);
+  const auto header = image.at<qcow2::Header>(0);
+  const std::uint64_t entries = cluster / 8;
+  for (std::uint64_t at = 0; at < size; at += cluster) {
+    const std::uint64_t index = at / cluster;
+    const std::uint64_t l1 = image.entry(header.l1_table_offset, index / entries) & qcow2::kEntryOffsetMask;
+    const std::uint64_t host = l1 == 0 ? 0 : image.entry(l1, index % entries) & qcow2::kEntryOffsetMask;
+    if (host != 0) std::memcpy(disk.data() + at, image.bytes().data() + host, std::min(cluster, size - at));
+  }
+  return disk;
+}
 
 }  // namespace nasbackup

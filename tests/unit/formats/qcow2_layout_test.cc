@@ -53,19 +53,6 @@ Written write_random_disk(std::uint64_t size, std::uint64_t cluster, double dens
   return out;
 }
 
-std::vector<std::byte> read_guest(const MemoryImage& image, std::uint64_t size, std::uint64_t cluster) {
-  std::vector<std::byte> disk(size);
-  const auto header = image.at<Header>(0);
-  const std::uint64_t entries = cluster / 8;
-  for (std::uint64_t at = 0; at < size; at += cluster) {
-    const std::uint64_t index = at / cluster;
-    const std::uint64_t l1 = image.entry(header.l1_table_offset, index / entries) & kEntryOffsetMask;
-    const std::uint64_t host = l1 == 0 ? 0 : image.entry(l1, index % entries) & kEntryOffsetMask;
-    if (host != 0) std::memcpy(disk.data() + at, image.bytes().data() + host, std::min(cluster, size - at));
-  }
-  return disk;
-}
-
 /// Every use of a host cluster, counted from the tables; and what the refcount blocks say.
 void expect_exact_refcounts(const MemoryImage& image, std::uint64_t cluster) {
   const auto header = image.at<Header>(0);
