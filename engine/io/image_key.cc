@@ -52,6 +52,10 @@ ImageKey::ImageKey(luks::ImageDraw draw, luks::SlotKdf kdf, std::uint32_t digest
   digest_.iterations = digest_iterations;
 }
 
+ImageKey::~ImageKey() {
+  if (digest_done_.valid()) digest_done_.wait();
+}
+
 std::vector<std::byte> ImageKey::header(std::uint32_t payload_offset) {
   digest_done_.get();
   const luks::HeaderRecipe recipe{payload_offset, draw_.uuid, digest_, kdf_};

@@ -34,6 +34,11 @@ struct Stretching {
 /// One image's key. cipher() may be used from any thread, header() from one.
 class ImageKey {
  public:
+  /// Waits for its digest, which is computed on another thread: a job that fails early lets its keys go before that is done.
+  ~ImageKey();
+  ImageKey(const ImageKey&) = delete;
+  ImageKey& operator=(const ImageKey&) = delete;
+
   const crypto::AesXts& cipher() const noexcept { return cipher_; }
   /// Everything in front of the payload, which begins at `payload_offset` (in sectors): phdr and key material. Blocks until the
   /// key stretching is done. To be called once.

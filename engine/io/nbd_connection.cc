@@ -5,6 +5,7 @@
 #include "engine/io/nbd_connection.h"
 
 #include <libnbd.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -253,13 +254,21 @@ void NbdConnection::on_ready(int direction) {
   const bool reading = direction == LIBNBD_AIO_DIRECTION_READ;
   (reading ? waiting_read_ : waiting_write_) = false;
   const unsigned wanted = nbd_aio_get_direction(nbd_);
-  if ((wanted & static_cast<unsigned>(direction)) != 0) {
+  const bool spurious = reading && !has_something_to_read();
+  if ((wanted & static_cast<unsigned>(direction)) != 0 && !spurious) {
     last_activity_ns_ = monotonic_ns();
     const int result = reading ? nbd_aio_notify_read(nbd_) : nbd_aio_notify_write(nbd_);
     if (result == -1 && death_.empty()) death_ = last_error();
   }
   state_changed_.notify_all();
   follow();
+}
+
+// Told of an answer, libnbd (1.14) waits for that answer and sends nothing before it has come: for ever, when there is none and the
+// server waits for the rest of a command. And Asio's waits may end although the look before has taken what there was.
+bool NbdConnection::has_something_to_read() const noexcept {
+  pollfd look{watched_fd_, POLLIN, 0};
+  return ::poll(&look, 1, 0) > 0;
 }
 
 void NbdConnection::wake_completed() {

@@ -78,6 +78,7 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   void follow();
   void wait_for(int direction);
   void on_ready(int direction);
+  bool has_something_to_read() const noexcept;
   void wake_completed();
   void drop_descriptor() noexcept;
   void abort(FaultKind kind, const std::string& reason) noexcept;

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Raw targets: files that stay sparse, and NBD exports that are full, read-only, too small, particular, or gone."""
 
+import os
 import subprocess
 import unittest
 
@@ -58,6 +59,17 @@ class Exports(AwkwardTargetTest):
         result = self.write_to("memory", str(len(DISK)))
         self.assertEqual(result.returncode, DONE, result.stderr)
         self.assert_export_is(DISK)
+
+    def test_answers_that_come_while_much_is_being_sent_hold_nothing_up(self):
+        # Libnbd stops sending for an answer that it is told of, also when there is none; several writes are under way here.
+        for _ in range(3):
+            content = os.urandom(64 * MIB)
+            result = self.write_to("file", self.write_file("export", bytes(len(content))), source=self.write_file("full.raw", content),
+                                   options=("--io-timeout", "5"))
+            self.assertEqual(result.returncode, DONE, result.stderr)
+            self.assert_export_is(content)
+            self.end(self.nbdkit)
+            self.socket.unlink()
 
     def test_what_was_on_the_export_is_gone_where_the_disk_has_zeroes(self):
         old = self.write_file("old.raw", b"\xff" * len(DISK))
