@@ -48,10 +48,12 @@ void LuksTarget::encrypt(const WriteBatch& batch) {
   }
 }
 
+// Whole sectors: what the last one has behind the end of the disk is zero too.
 asio::awaitable<void> LuksTarget::write_zeroes(FileRange range) {
   constexpr std::uint64_t kStep = 1u << 20;
-  for (std::uint64_t done = 0; done < range.length; done += std::min(kStep, range.length - done)) {
-    const auto length = std::min(kStep, range.length - done);
+  const std::uint64_t end = round_up(range.length, luks::kSectorBytes);
+  for (std::uint64_t done = 0, length = 0; done < end; done += length) {
+    length = std::min(kStep, end - done);
     WriteBatch zeroes;
     zeroes.add_owned(range.offset + done, AlignedBytes(length), length, Content::guest_data);
     co_await encrypt_on_pool(zeroes);

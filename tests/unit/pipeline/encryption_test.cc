@@ -83,6 +83,19 @@ TEST_P(Encryption, SameInputAndRandomSourceGiveTheSameBytesWhateverTheThreads) {
   EXPECT_TRUE(write(disk, 16, "sixteen") == reference);
 }
 
+class RawInAContainer : public Encryption {};
+
+TEST_P(RawInAContainer, IsWrittenToTheEndOfItsLastSector) {
+  auto disk = marked_disk(1 << 20);
+  std::fill(disk.end() - 300'000, disk.end(), std::byte{0});
+  disk.resize(disk.size() - 511);
+  const auto file = write(disk, 2, "image");
+  std::vector<std::byte> payload(file.begin() + (2 << 20), file.end());
+  crypto::AesXts(volume_key_of(file, luks::Place::container).bytes()).decrypt(0, payload);
+  disk.resize(1 << 20);
+  EXPECT_TRUE(payload == disk);
+}
+
 TEST_P(Encryption, LeavesNoPlaintextInTheFile) {
   const auto file = write(marked_disk(1 << 20), 2, "image");
   const std::span<const char> text(reinterpret_cast<const char*>(file.data()), file.size());
@@ -124,6 +137,7 @@ TEST(AKey, MayBeLetGoWhileItsDigestIsComputed) {
   for (int i = 0; i < 4; ++i) keys.next_image();
 }
 
+INSTANTIATE_TEST_SUITE_P(Luks, RawInAContainer, testing::Values(Kind{"luks", nullptr}));
 INSTANTIATE_TEST_SUITE_P(Kinds, Encryption, testing::Values(Kind{"qcow2", nullptr}, Kind{"qcow2", "zlib"}, Kind{"luks", nullptr}),
                          [](const auto& one) {
                            return std::string(one.param.format) + (one.param.compression != nullptr ? "_compressed" : "");
