@@ -45,7 +45,7 @@ Compression with_level(Codec codec, std::string_view text) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{} || end != text.data() + text.size() || !in_bounds(codec, number))
-    throw FormatError("compression: " + std::string(name_of(codec)) + " level must be fast, default, best, auto or " +
+    throw FormatError("compress: " + std::string(name_of(codec)) + " level must be fast, default, best, auto or " +
                       bounds_of(codec) + ": " + std::string(text));
   return {codec, Level::number, number};
 }
@@ -55,8 +55,8 @@ Compression parse_compression(std::string_view text) {
   if (text == "auto") return {Codec::zlib, Level::automatic};
   const auto colon = text.find(':');
   const auto codec = codec_named(text.substr(0, colon));
-  if (!codec) throw FormatError("compression: must be zlib, zstd or auto, with :LEVEL or without: " + std::string(text));
-  if (!is_built_in(*codec)) throw FormatError("compression: not built in: " + std::string(name_of(*codec)));
+  if (!codec) throw FormatError("compress: must be zlib, zstd or auto, with :LEVEL or without: " + std::string(text));
+  if (!is_built_in(*codec)) throw FormatError("compress: not built in: " + std::string(name_of(*codec)));
   return colon == text.npos ? Compression{*codec} : with_level(*codec, text.substr(colon + 1));
 }
 

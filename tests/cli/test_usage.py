@@ -31,7 +31,7 @@ REFUSED = [
     (["convert", "-x", "a", "b"], "-x: no such option"),
     (["convert", "-threads", "2", "a", "b"], "no such option: write --threads$"),
     (["convert", "--verify", "a", "b"], "--verify: no such option"),
-    (["convert", "-c=gzip", "a", "b"], "--compression: must be zlib, zstd or auto"),
+    (["convert", "-c=gzip", "a", "b"], "--compress: must be zlib, zstd or auto"),
     (["convert", "-c=zlib:10", "a", "b"], "zlib level must be fast, default, best, auto or 1 to 9: 10"),
     (["convert", "--compress=zstd:23", "a", "b"], "zstd level must be fast, default, best, auto or -7 to 22 without 0: 23"),
     (["convert", "-c", "-O", "raw", "a", "b"], "--compress: -O raw cannot hold it: write -O qcow2, or leave -c out"),

@@ -51,17 +51,17 @@ TEST(Compression, RefusesWhatItDoesNotKnow) {
   for (const auto* text : {"", ":", "lz4", "ZLIB", "zlib ", "zlib:", "zlib:0", "zlib:10", "zlib:-1", "zlib:3x", "zlib:x",
                            "zlib:+3", "zlib:99999999999999999999", "zlib:fast:1", "auto:fast", "auto:"})
     EXPECT_THROW(parse_compression(text), FormatError) << text;
-  EXPECT_EQ(complaint_about("zlib:10"), "compression: zlib level must be fast, default, best, auto or 1 to 9: 10");
-  EXPECT_EQ(complaint_about("lz4"), "compression: must be zlib, zstd or auto, with :LEVEL or without: lz4");
+  EXPECT_EQ(complaint_about("zlib:10"), "compress: zlib level must be fast, default, best, auto or 1 to 9: 10");
+  EXPECT_EQ(complaint_about("lz4"), "compress: must be zlib, zstd or auto, with :LEVEL or without: lz4");
 }
 
 TEST(Compression, RefusesLevelsThatZstdDoesNotHave) {
   if (!is_built_in(Codec::zstd)) {
-    EXPECT_EQ(complaint_about("zstd"), "compression: not built in: zstd");
+    EXPECT_EQ(complaint_about("zstd"), "compress: not built in: zstd");
     return;
   }
   for (const auto* text : {"zstd:0", "zstd:-8", "zstd:23", "zstd:"}) EXPECT_THROW(parse_compression(text), FormatError) << text;
-  EXPECT_EQ(complaint_about("zstd:0"), "compression: zstd level must be fast, default, best, auto or -7 to 22 without 0: 0");
+  EXPECT_EQ(complaint_about("zstd:0"), "compress: zstd level must be fast, default, best, auto or -7 to 22 without 0: 0");
 }
 
 TEST(Compression, SaysHowFarBackItReaches) {
