@@ -26,6 +26,26 @@ def same(one, other, one_format="qcow2", other_format="raw"):
         raise AssertionError(f"qemu-img compare {one} {other}: exit {status}\n{text}")
 
 
+def options_of(image):
+    """How qemu opens an encrypted image with the secret "sec0": by its layers, which its first bytes tell."""
+    name = str(image).replace(",", ",,")
+    with open(image, "rb") as file:
+        container = file.read(4) == b"LUKS"
+    if container:
+        return "driver=qcow2,file.driver=luks,file.key-secret=sec0,file.file.driver=file,file.file.filename=" + name
+    return "driver=qcow2,encrypt.key-secret=sec0,file.driver=file,file.filename=" + name
+
+
+def same_encrypted(image, copy, passphrase):
+    """An encrypted image is sound, and holds what the raw file holds; the passphrase is in a file."""
+    secret = ("--object", f"secret,id=sec0,file={passphrase}", "--image-opts")
+    raw = "driver=raw,file.driver=file,file.filename=" + str(copy).replace(",", ",,")
+    for words in ("check", options_of(image)), ("compare", options_of(image), raw):
+        status, text = output_of("qemu-img", words[0], *secret, *words[1:])
+        if status != 0 or "mismatch" in text:
+            raise AssertionError(f"qemu-img {words[0]} {image}: exit {status}\n{text}")
+
+
 def info(image):
     """qemu-img info as a dictionary."""
     status, text = output_of("qemu-img", "info", "--output=json", "-U", str(image))

@@ -210,6 +210,15 @@ class AnEncryptedDisk(lab.LabTest):
             self.assertEqual(copy.read(MIB), b"\x5a" * MIB)
 
 
+    def test_needs_no_permission_when_the_backup_is_encrypted(self):
+        domain = self.encrypted_domain()
+        passphrase = self.dir / "passphrase"
+        passphrase.write_bytes(b"correct horse")
+        copies, exec_in_job = self.copies()
+        self.assert_status(self.backup(domain, "-e", passphrase, *exec_in_job), DONE)
+        judge.same_encrypted(self.image(self.one_set(domain), "vda"), copies / "vda.raw", passphrase)
+
+
 class AsAnotherUser(lab.LabTest):
     """QEMU as libvirt-qemu, as Debian and CloudStack hosts have it."""
     qemu_user = "libvirt-qemu"
