@@ -82,6 +82,11 @@ class Compare(unittest.TestCase):
         self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
         self.assertIn("absent", run.stdout)
 
+    def test_a_folder_below_dev_is_refused(self):
+        run = self.compare("--only", "raw", "--dir", "/dev/shm")
+        self.assertEqual(run.returncode, 2, run.stdout + run.stderr)
+        self.assertIn("--dir: below /dev", run.stderr)
+
 
 class Goals(unittest.TestCase):
     def verdict(self, goal, ours, theirs):
