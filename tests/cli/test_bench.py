@@ -125,6 +125,13 @@ class Goals(unittest.TestCase):
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
 
 
+class Absent(unittest.TestCase):
+    def test_a_rival_that_is_absent_comes_with_the_command_that_installs_it(self):
+        self.assertIn(": tests/lab/install-packages build test bench", runner.told_absent("virtnbdbackup"))
+        self.assertEqual(runner.told_absent("/build/tools/nasbackup"), "/build/tools/nasbackup is absent")
+        self.assertIsNone(runner.told_absent(None))
+
+
 class Stopwatch(unittest.TestCase):
     def test_counts_what_a_command_left_behind(self):
         found = runner.time_steps([["sh", "-c", "(setsid sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' &)"]])
