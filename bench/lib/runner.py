@@ -12,6 +12,7 @@ import disks
 import quiet
 
 STOPWATCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stopwatch.py")
+INSTALL = "tests/lab/install-packages build test bench"
 
 
 def time_steps(steps, detail=False, timeout=900):
@@ -101,13 +102,19 @@ def run_round(contest, results, number, folder, patience, counts):
             say(f"  {contest.name}: {name}: n/a: {result.reason}")
 
 
+def told_absent(program):
+    """Why a contender does not run, or None. A path is of the build under test, which no package brings."""
+    if program is None:
+        return None
+    return f"{program} is absent" + ("" if "/" in program else f": {INSTALL}")
+
+
 def run_contest(contest, runs, folder, patience=0):
     """{contender's name: Result} of `runs` rounds, after one that does not count where caches matter."""
     say(f"{contest.name}: {contest.title}")
     results = {c.name: (Result(c.name), c) for c in contest.contenders}
     for result, contender in results.values():
-        absent = contender.missing()
-        result.reason = f"{absent} is absent" if absent else None
+        result.reason = told_absent(contender.missing())
     for _ in range(contest.warm_rounds):
         run_round(contest, results, 0, folder, 0, counts=False)
     for number in range(contest.runs or runs):

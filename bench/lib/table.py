@@ -25,7 +25,7 @@ def span(pair, digits=2):
 def measurement(result, data_bytes, counts_cpu=True):
     """The cells of one contender."""
     if result.reason:
-        return [result.name, "n/a", result.reason.splitlines()[0][:60], "", "", ""]
+        return [result.name, "n/a", result.reason.splitlines()[0][:80], "", "", ""]
     wall = stats.values(result, stats.seconds)
     cpu = stats.median(stats.values(result, stats.cpu_seconds)) if counts_cpu else None
     peak = max(stats.values(result, stats.peak_memory), default=0)

@@ -82,6 +82,11 @@ class Compare(unittest.TestCase):
         self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
         self.assertIn("absent", run.stdout)
 
+    def test_a_folder_below_dev_is_refused(self):
+        run = self.compare("--only", "raw", "--dir", "/dev/shm")
+        self.assertEqual(run.returncode, 2, run.stdout + run.stderr)
+        self.assertIn("--dir: below /dev", run.stderr)
+
 
 class Goals(unittest.TestCase):
     def verdict(self, goal, ours, theirs):
@@ -118,6 +123,13 @@ class Goals(unittest.TestCase):
     def test_every_goal_names_a_row_that_can_be_asked_for(self):
         rows = {"libvirt", "nbdkit", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit"}
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
+
+
+class Absent(unittest.TestCase):
+    def test_a_rival_that_is_absent_comes_with_the_command_that_installs_it(self):
+        self.assertIn(": tests/lab/install-packages build test bench", runner.told_absent("virtnbdbackup"))
+        self.assertEqual(runner.told_absent("/build/tools/nasbackup"), "/build/tools/nasbackup is absent")
+        self.assertIsNone(runner.told_absent(None))
 
 
 class Stopwatch(unittest.TestCase):
