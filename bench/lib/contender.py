@@ -44,6 +44,7 @@ class Contender:
     """Commands given as a function of the output's path."""
 
     self_timed = False  # its last line of stdout is {"seconds": …}, which is taken in place of the wall time
+    slow = False        # takes part in the first rounds only (--slow-runs), and in none that does not count
 
     def __init__(self, name, steps, source, output="out.qcow2", output_format="qcow2", source_format="raw"):
         self.name = name
@@ -68,13 +69,22 @@ class Contender:
     def steps(self, place):
         return self._steps(os.path.join(place, self.output))
 
+    def found(self, place):
+        return glob.glob(os.path.join(place, self.output))
+
+    def output_bytes(self, place):
+        return sum(os.path.getsize(path) for path in self.found(place))
+
     def check(self, place):
-        found = glob.glob(os.path.join(place, self.output))
+        found = self.found(place)
         if len(found) != 1:
             return f"{len(found)} files match {self.output}"
         if isinstance(self.source, EmptyDisk):
             return empty_image(found[0], self.source.size)
-        return compare(self.source, self.source_format, found[0], self.output_format)
+        return self.compare(found[0])
+
+    def compare(self, image):
+        return compare(self.source, self.source_format, image, self.output_format)
 
 
 class NoOutput(Contender):
@@ -95,6 +105,7 @@ class Ours(Contender):
 class QemuImg(Contender):
     """`qemu-img convert`, and `sync` of the file, because it does not flush."""
 
-    def __init__(self, uri, source, options=(), name="qemu-img convert + sync"):
+    def __init__(self, uri, source, options=(), name="qemu-img convert + sync", slow=False):
+        self.slow = slow
         super().__init__(name, lambda out: [["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, uri, out],
                                             ["sync", out]], source)

@@ -18,6 +18,7 @@ class Contest:
     row = ""            # the name that --only takes
     title = ""
     detail = False      # dense memory sampling; such runs are not for timing
+    shows_stages = False
     warm_rounds = 1
     runs = None         # None: as many as asked for
 

@@ -1,44 +1,16 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
 """The goals of the benchmark and what they came to. A goal is met, not met, or n/a when anyone it needs is n/a."""
-from dataclasses import dataclass
-
 import statistics_of as stats
 from contests import OURS, SMALL_MEMORY
+from goal import Goal, against, alone, mebibytes
 import limit_contest
+import transform_goals
 
-MIB = 1 << 20
 QEMU = "qemu-img convert + sync"
 QEMU_RAW = "qemu-img convert -W -m 16 + sync"
 EXPORT_QEMU = "qemu-img convert from the export + sync"
 EXPORT_NBDCOPY = "nbdcopy --flush from the export to raw"
-
-
-@dataclass
-class Goal:
-    """`ours` of `contest` divided by `rival` (or alone, without one) is at most `limit`."""
-    row: str
-    text: str
-    contest: str
-    limit: float
-    ours: str = OURS
-    rival: str = ""
-    measure: callable = stats.seconds
-    least: bool = False       # at least `limit`, and rival divided by ours
-    strictly: bool = False    # below, not at most
-    unit: str = "×"
-
-
-def against(row, contest, rival, limit, text, **others):
-    return Goal(row, text, contest, limit, rival=rival, **others)
-
-
-def alone(row, contest, ours, limit, unit, text, measure):
-    return Goal(row, text, contest, limit, ours=ours, unit=unit, measure=measure)
-
-
-def mebibytes(sample):
-    return stats.peak_memory(sample) / MIB
 
 
 def memory_goals():
@@ -90,7 +62,7 @@ def limit_goals():
 
 
 def all_goals():
-    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals()]
+    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *transform_goals.transform_goals()]
 
 
 def numbers_of(goal, results):

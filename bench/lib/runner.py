@@ -77,7 +77,7 @@ def run_once(contest, contender, folder, patience):
         wrong = contender.check(place)
         if wrong:
             return None, "content differs: " + wrong
-        return {**sample_of(contender, figures), **extra, "others_before": busy}, None
+        return {**sample_of(contender, figures), **extra, "output_bytes": contender.output_bytes(place), "others_before": busy}, None
     finally:
         shutil.rmtree(place, ignore_errors=True)
         os.sync()
@@ -87,12 +87,12 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def run_round(contest, results, number, folder, patience, counts):
-    """Everybody once; who begins changes from round to round."""
+def run_round(contest, results, number, folder, patience, counts, slow_runs):
+    """Everybody once, the slow ones in the first rounds only; who begins changes from round to round."""
     names = list(results)
     for name in names[number % len(names):] + names[:number % len(names)]:
         result, contender = results[name]
-        if result.reason:
+        if result.reason or contender.slow and (not counts or number >= slow_runs):
             continue
         sample, result.reason = run_once(contest, contender, folder, patience)
         if sample and counts:
@@ -109,14 +109,14 @@ def told_absent(program):
     return f"{program} is absent" + ("" if "/" in program else f": {INSTALL}")
 
 
-def run_contest(contest, runs, folder, patience=0):
+def run_contest(contest, runs, folder, patience=0, slow_runs=2):
     """{contender's name: Result} of `runs` rounds, after one that does not count where caches matter."""
     say(f"{contest.name}: {contest.title}")
     results = {c.name: (Result(c.name), c) for c in contest.contenders}
     for result, contender in results.values():
         result.reason = told_absent(contender.missing())
     for _ in range(contest.warm_rounds):
-        run_round(contest, results, 0, folder, 0, counts=False)
+        run_round(contest, results, 0, folder, 0, False, slow_runs)
     for number in range(contest.runs or runs):
-        run_round(contest, results, number, folder, patience, counts=True)
+        run_round(contest, results, number, folder, patience, True, slow_runs)
     return {name: result for name, (result, _) in results.items()}

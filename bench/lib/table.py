@@ -25,13 +25,19 @@ def span(pair, digits=2):
 def measurement(result, data_bytes, counts_cpu=True):
     """The cells of one contender."""
     if result.reason:
-        return [result.name, "n/a", result.reason.splitlines()[0][:80], "", "", ""]
+        return [result.name, "n/a", result.reason.splitlines()[0][:80], "", "", "", "", "", "", ""]
     wall = stats.values(result, stats.seconds)
     cpu = stats.median(stats.values(result, stats.cpu_seconds)) if counts_cpu else None
     peak = max(stats.values(result, stats.peak_memory), default=0)
     per_gib = cpu * GIB / data_bytes if cpu is not None and data_bytes else None
     return [result.name, number(stats.median(wall), 3), span(stats.spread(wall), 3), number(cpu), number(per_gib),
-            number(peak / MIB, 0) if counts_cpu and peak else "–"]
+            number(peak / MIB, 0) if counts_cpu and peak else "–", output(result), str(len(wall))]
+
+
+def output(result):
+    """MiB of its output, when it left one."""
+    found = stats.median([sample.get("output_bytes", 0) for sample in result.samples])
+    return number(found / MIB, 1) if found else "–"
 
 
 def with_job(result):
@@ -39,16 +45,28 @@ def with_job(result):
     if result.reason or not any("job_begin_seconds" in sample for sample in result.samples):
         return []
     wall = stats.values(result, stats.with_job)
-    return [["… with the job's begin and end", number(stats.median(wall), 3), span(stats.spread(wall), 3), "", "", ""]]
+    return [["… with the job's begin and end", number(stats.median(wall), 3), span(stats.spread(wall), 3), "", "", "", "", ""]]
 
 
 def measurements(title, results, data_bytes):
     """One contest. CPU and memory of a push backup are QEMU's and not seen."""
-    head = ["who", "median s", "min … max", "CPU s", "CPU s/GiB", "peak MiB"]
+    head = ["who", "median s", "min … max", "CPU s", "CPU s/GiB", "peak MiB", "output MiB", "runs"]
     rows = []
     for result in results.values():
         rows += [measurement(result, data_bytes, "push backup" not in result.name), *with_job(result)]
     return f"### {title}\n\n" + render(head, rows)
+
+
+def stages(results):
+    """Busy seconds of each stage of our runs, summed over what runs side by side; the median of each."""
+    rows = {}
+    for result in results.values():
+        for sample in result.samples:
+            for stage, seconds in sample.get("report", {}).get("stages", {}).items():
+                rows.setdefault(stage, {}).setdefault(result.name, []).append(seconds)
+    names = [result.name for result in results.values()]
+    lines = [[stage, *(number(stats.median(found.get(name)), 3) for name in names)] for stage, found in rows.items()]
+    return render(["busy seconds", *names], lines)
 
 
 def peaks(title, results):

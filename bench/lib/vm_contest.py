@@ -124,6 +124,29 @@ class Vm(Contest):
             self.vm.remove()
 
 
+class ScriptsWay(Contender):
+    """What nasbackup.sh does for -c and --verify: a push backup, `qemu-img convert -c` of it in place, `qemu-img check`."""
+
+    slow = True
+
+    def __init__(self, source):
+        super().__init__("push backup, qemu-img convert -c, sync, qemu-img check", self.commands, source)
+
+    @staticmethod
+    def commands(out):
+        return [["/usr/bin/python3", os.path.join(HERE, "push_backup.py"), VM, out + ".tmp"],
+                ["qemu-img", "convert", "-c", "-O", "qcow2", out + ".tmp", out], ["rm", out + ".tmp"], ["sync", out],
+                ["qemu-img", "check", out]]
+
+
+class VmCompress(Vm):
+    row = "live-compress"
+    title = "libvirt VM → compressed qcow2"
+
+    def enter(self, source):
+        self.contenders = [OursOfVm("nasbackup -c", self.house.binary, source, ["-c"]), ScriptsWay(source)]
+
+
 class VmMemory(Vm):
     row = "memory"
     title = "peak memory, backup of a libvirt VM"

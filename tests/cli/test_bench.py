@@ -66,6 +66,16 @@ class Compare(unittest.TestCase):
         self.assertIn("| raw file: against qemu-img convert", run.stdout)
         self.assertGreater(len(ET.parse(self.dir / "out.svg").findall(".//{http://www.w3.org/2000/svg}rect")), 4)
 
+    def test_runs_compression_and_encryption_against_qemu_and_accepts_every_output(self):
+        run = self.compare("--strict", "--slow-runs", "1", "--only", "compress", "encrypt", "both", "scaling", "auto")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        told = json.loads((self.dir / "out.json").read_text())
+        self.assertEqual({goal["row"] for goal in told["goals"]}, {"compress", "encrypt", "both", "scaling", "auto"})
+        for contest in told["contests"].values():
+            for one in contest["results"]:
+                self.assertGreater(one["samples"][0]["output_bytes"], 0, one["name"])
+        self.assertIn("| busy seconds |", run.stdout)
+
     def test_leaves_nothing_beside_what_was_asked_for(self):
         self.compare("--only", "raw")
         self.assertEqual(sorted(path.name for path in self.dir.iterdir()), ["out.json", "out.svg"])
@@ -121,7 +131,8 @@ class Goals(unittest.TestCase):
         self.assertEqual(self.verdict(goal, result("nasbackup", 1), rival), "n/a")
 
     def test_every_goal_names_a_row_that_can_be_asked_for(self):
-        rows = {"libvirt", "nbdkit", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit"}
+        rows = {"libvirt", "nbdkit", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit", "compress", "encrypt", "both",
+                "live-compress", "scaling", "auto"}
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
 
 
