@@ -246,10 +246,10 @@ JobReport convert(const ConvertOptions& options, const JobControl& control);
 /// What is measured, and how long. Its threads, connections and item size are where the search begins; a passphrase says that it
 /// is encrypted, and is not used: trials have one of their own.
 struct TuneOptions : TransferOptions {
-  std::string source;               ///< path, nbd:// or nbd+unix:// URI; it is only read
-  std::string source_format;        ///< "raw", or empty to probe
-  bool shared_source = false;       ///< -U: do not look at image locks
-  std::string to;                   ///< a directory in which the trials write a hidden file, gone afterwards; empty: nothing is kept
+  std::string source;          ///< path, nbd:// or nbd+unix:// URI; it is only read
+  std::string source_format;   ///< "raw", or empty to probe
+  bool shared_source = false;  ///< -U: do not look at image locks
+  std::string to;              ///< a directory in which the trials write a hidden file, gone afterwards; empty: nothing is kept
   std::chrono::seconds budget{10};  ///< about how long it all takes
 };
 
@@ -262,8 +262,8 @@ struct TuneTrial {
   bool encrypted = false;
   std::uint64_t data_bytes = 0;  ///< read
   double seconds = 0;
-  double bytes_per_second = 0;  ///< of what was read as data
-  double ratio = 1;             ///< bytes to store of bytes that are not zero
+  double bytes_per_second = 0;           ///< of what was read as data
+  double ratio = 1;                      ///< bytes to store of bytes that are not zero
   std::map<std::string, double> stages;  ///< as in DiskReport
   std::map<std::string, double> cpu;
 };
@@ -273,8 +273,8 @@ struct TuneReport {
   std::string target;  ///< the directory, or "null:"
   std::uint64_t virtual_size = 0;
   std::uint64_t sample_bytes = 0;
-  std::string page_cache;         ///< "warm": the sample was in this host's memory; "cold": it was let go before each trial; "unknown"
-  TuneTrial best;                 ///< a longer run with what is recommended
+  std::string page_cache;  ///< "warm": the sample was in this host's memory; "cold": it was let go before each trial; "unknown"
+  TuneTrial best;          ///< a longer run with what is recommended
   std::vector<TuneTrial> trials;  ///< of the search, in order
   std::vector<TuneTrial> codecs;  ///< the recommended settings with each codec and level, and with encryption alone
   std::string limit;              ///< the busiest of best.stages

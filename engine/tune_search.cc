@@ -71,6 +71,15 @@ std::vector<unsigned> thread_choices(unsigned cpus) {
   return choices;
 }
 
+std::string arguments_of(const TuneTrial& trial) {
+  const std::uint64_t kib = trial.item_size >> 10;
+  std::string words = trial.connections == 0 ? "" : "--connections " + std::to_string(trial.connections) + " ";
+  words += "--item-size " + (kib % 1024 == 0 ? std::to_string(kib / 1024) + "M" : std::to_string(kib) + "K");
+  words += " -j " + std::to_string(trial.threads);
+  if (!trial.compression.empty()) words += " -c=" + trial.compression;
+  return words + (trial.encrypted ? " -e FILE" : "");
+}
+
 std::string busiest_stage(const std::map<std::string, double>& stages) {
   const auto busier = [](const auto& a, const auto& b) { return a.second < b.second; };
   const auto found = std::max_element(stages.begin(), stages.end(), busier);

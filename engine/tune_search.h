@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/nasbackup.h"
+
 namespace nasbackup {
 
 struct TuneSettings {
@@ -42,6 +44,9 @@ TuneSettings search_settings(const TuneSettings& start, const TuneChoices& choic
 
 /// Powers of two up to twice the CPUs, and their number itself.
 std::vector<unsigned> thread_choices(unsigned cpus);
+
+/// The settings of a trial for the command line: "--connections 4 --item-size 512K -j 2 -c=zstd".
+std::string arguments_of(const TuneTrial& trial);
 
 /// The stage that was busy for longest; empty when there is none.
 std::string busiest_stage(const std::map<std::string, double>& stages);

@@ -13,14 +13,20 @@ namespace nasbackup {
 
 namespace {
 
-/// Long enough that the largest items are whole, and that a disk which seeks reads on for a while.
-constexpr std::uint64_t kPiece = 8u << 20;
+/// Long enough that a disk which seeks reads on for a while.
+constexpr std::uint64_t kLongestPiece = 8u << 20, kShortestPiece = 1u << 20;
+constexpr std::uint64_t kPieces = 16;
 
 /// Handed out at once: little, so that the time is looked at often.
-constexpr std::uint64_t kStep = 8u << 20;
+constexpr std::uint64_t kStep = 1u << 20;
 
-/// The part of `data` that begins `skip` bytes into it and has `bytes`, appended to `out`.
-void cut(const std::vector<GuestRange>& data, std::uint64_t skip, std::uint64_t bytes, std::uint64_t unit,
+std::uint64_t piece_of(std::uint64_t bytes) noexcept {
+  return std::clamp(round_down(bytes / kPieces, kShortestPiece), kShortestPiece, kLongestPiece);
+}
+
+/// About `bytes` of `data`, `skip` bytes into it, appended to `out`; from a multiple of `grid` on where there is data, so that
+/// few work items are cut.
+void cut(const std::vector<GuestRange>& data, std::uint64_t skip, std::uint64_t bytes, std::uint64_t grid,
          std::vector<GuestRange>& out) {
   for (const GuestRange& range : data) {
     if (skip >= range.length) {
@@ -28,10 +34,10 @@ void cut(const std::vector<GuestRange>& data, std::uint64_t skip, std::uint64_t 
       continue;
     }
     const std::uint64_t length = std::min(bytes, range.length - skip);
-    const GuestOffset start(round_down(range.start.value + skip, unit));
-    const std::uint64_t end = std::min(range.end().value, round_up(range.start.value + skip + length, unit));
-    const std::uint64_t from = std::max(start.value, out.empty() ? 0 : out.back().end().value);
-    if (from < end) out.push_back({GuestOffset(from), end - from});
+    const std::uint64_t least = std::max(range.start.value, out.empty() ? 0 : out.back().end().value);
+    const std::uint64_t start = std::max(least, round_down(range.start.value + skip, grid));
+    const std::uint64_t end = std::min(range.end().value, start + length);
+    if (start < end) out.push_back({GuestOffset(start), end - start});
     bytes -= length;
     skip = 0;
     if (bytes == 0) return;
@@ -46,12 +52,13 @@ std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept {
   return sum;
 }
 
-std::vector<GuestRange> choose_sample(const std::vector<GuestRange>& data, std::uint64_t bytes, std::uint64_t unit) {
+std::vector<GuestRange> choose_sample(const std::vector<GuestRange>& data, std::uint64_t bytes) {
   const std::uint64_t all = bytes_of(data);
   if (all <= bytes) return data;
-  const std::uint64_t pieces = std::max<std::uint64_t>(1, bytes / kPiece);
+  const std::uint64_t piece = piece_of(bytes);
+  const std::uint64_t pieces = std::max<std::uint64_t>(1, bytes / piece);
   std::vector<GuestRange> sample;
-  for (std::uint64_t i = 0; i < pieces; ++i) cut(data, all / pieces * i, std::min(kPiece, bytes), unit, sample);
+  for (std::uint64_t i = 0; i < pieces; ++i) cut(data, all / pieces * i, std::min(piece, bytes), piece, sample);
   return sample;
 }
 
@@ -64,7 +71,7 @@ bool SampleSource::time_is_up() noexcept {
   return now - began_ns_ > sample_->time.count();
 }
 
-// Asked as far ahead as the work queue is long, so that a sample for which there is no time any more ends soon.
+// Asked no further ahead than the work queue is long, so that a sample for which there is no time any more ends soon.
 asio::awaitable<std::vector<Extent>> SampleSource::extents(GuestOffset from, std::uint64_t granularity) {
   const std::uint64_t size = traits().size;
   assert(from.value < size);

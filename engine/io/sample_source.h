@@ -20,9 +20,8 @@ struct Sample {
   std::chrono::nanoseconds time{0};
 };
 
-/// Evenly spread pieces of `data`, which is rising, of `bytes` together; all of it when there is no more. `unit` is what pieces
-/// begin at a multiple of; a power of two.
-std::vector<GuestRange> choose_sample(const std::vector<GuestRange>& data, std::uint64_t bytes, std::uint64_t unit);
+/// About `bytes` of `data`, which is rising, in pieces that are evenly spread over it; all of it when there is no more.
+std::vector<GuestRange> choose_sample(const std::vector<GuestRange>& data, std::uint64_t bytes);
 
 std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept;
 
