@@ -93,7 +93,6 @@ constexpr Example kExampleTable[] = {
     {"nasbackup backup web1 --to /mnt/nas -q -b 50", "the same with the guest's file systems frozen for a moment, at 50 MiB/s"},
     {"nasbackup convert nbd://host/disk disk.qcow2", "an NBD export to a qcow2 image"},
     {"nasbackup key add disk.qcow2 -e old --new new", "one more passphrase for an encrypted image; its data stays as it is"},
-    {"nasbackup tune /dev/vg/data --to /mnt/nas -c", "the fastest settings for a compressed backup of that device to that NAS"},
     {"nasbackup list --json /mnt/nas", "every whole set there is, for a program"},
 };
 
