@@ -21,9 +21,9 @@ namespace nasbackup {
 
 namespace {
 
-/// The budget in trials: about 15 of the search, four for the long one of the best, eight of the table of codecs with the short
-/// ones before them, some for connecting and for finding the data.
-constexpr int kTrialsInBudget = 32;
+/// The budget in trials: about 16 of the search and nine of its final, four for the long one of the best, eight of the table of
+/// codecs with the short ones before them, some for connecting and for finding the data.
+constexpr int kTrialsInBudget = 48;
 constexpr int kLongTrial = 4;
 
 constexpr std::array kCodecs{"zlib:fast", "zlib:default", "zlib:best", "zstd:fast", "zstd:default", "zstd:best"};
@@ -67,19 +67,20 @@ class Tuning {
     return choices;
   }
 
-  // What comes after the search takes half of the budget.
+  // What comes after the search takes a third of the budget.
   std::optional<double> speed_of(const TuneSettings& settings) {
-    if (spent_ns() > budget_ns() / 2) return std::nullopt;
+    if (spent_ns() > budget_ns() / 3 * 2) return std::nullopt;
     report_.trials.push_back(trials_.run(settings, asked_));
     return report_.trials.back().bytes_per_second;
   }
 
+  // Of a slow source or target the table is cut short, before it takes too long.
   void compare_codecs(const TuneSettings& best) {
     std::vector<TuneRecipe> recipes{{"", false}, {"", true}};
     for (const std::string codec : kCodecs)
       if (is_built_in(parse_compression(codec).codec)) recipes.push_back({codec, false});
     for (const TuneRecipe& recipe : recipes)
-      if (spent_ns() < budget_ns()) report_.codecs.push_back(trials_.run_for(trial_time_, best, recipe));
+      if (spent_ns() < budget_ns() / 2 * 3) report_.codecs.push_back(trials_.run_for(trial_time_, best, recipe));
   }
 
   void conclude() {

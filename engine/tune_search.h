@@ -33,13 +33,18 @@ struct TuneChoices {
 };
 
 /// What is only a little faster may be noise: the settings change for a gain beyond this.
-inline constexpr double kWorthwhile = 1.03;
+inline constexpr double kWorthwhile = 1.05;
+
+/// The fastest that were found meet again, because the fastest of many is often only the luckiest: so many, so often each in
+/// turn.
+inline constexpr std::size_t kFinalists = 3;
+inline constexpr int kFinalRuns = 3;
 
 /// Bytes per second of one trial; nothing: the time is up.
 using MeasureSpeed = std::function<std::optional<double>(const TuneSettings&)>;
 
 /// The best that was found, from `start` on. Goes round until nothing changes, at most twice; settings that come again are
-/// measured again, interleaved with their rivals, and their best run counts.
+/// measured again, interleaved with their rivals, and their best run counts. In the end the finalists meet.
 TuneSettings search_settings(const TuneSettings& start, const TuneChoices& choices, const MeasureSpeed& measure);
 
 /// Powers of two up to twice the CPUs, and their number itself.
