@@ -14,7 +14,7 @@ constexpr int kRounds = 2;
 
 class Search {
  public:
-  Search(const TuneSettings& start, const MeasureSpeed& measure) : best_(start), measure_(measure) {}
+  Search(const TuneSettings& start, const MeasureSpeed& measure) : start_(start), best_(start), measure_(measure) {}
 
   /// Tries each value of one bound, the others as they are best so far. False when the time is up.
   template <class Value>
@@ -33,7 +33,7 @@ class Search {
     return !over_;
   }
 
-  /// Of the finalists the one whose best run of these is the fastest.
+  /// Of the finalists the one whose best run of these is the fastest; the start unless that is worthwhile.
   void decide() {
     const std::vector<TuneSettings> met = finalists();
     std::map<TuneSettings, double> speed;
@@ -43,20 +43,24 @@ class Search {
         if (!now) return;  // an unfair round decides nothing
         speed[settings] = std::max(speed[settings], *now);
       }
-    for (const TuneSettings& settings : met)
-      if (speed[settings] > kWorthwhile * speed[best_]) best_ = settings;
+    const auto slower = [&](const TuneSettings& a, const TuneSettings& b) { return speed[a] < speed[b]; };
+    best_ = *std::max_element(met.begin(), met.end(), slower);
+    if (speed[best_] <= kWorthwhile * speed[start_]) best_ = start_;
   }
 
   const TuneSettings& best() const noexcept { return best_; }
 
  private:
-  /// The best so far first, then the others that were fastest.
+  /// The start, the best so far, and then what was fastest.
   std::vector<TuneSettings> finalists() const {
-    std::vector<TuneSettings> found{best_};
+    std::vector<TuneSettings> others;
     for (const auto& [settings, speed] : speed_)
-      if (settings != best_) found.push_back(settings);
+      if (settings != start_ && settings != best_) others.push_back(settings);
     const auto faster = [this](const TuneSettings& a, const TuneSettings& b) { return speed_.at(a) > speed_.at(b); };
-    std::sort(found.begin() + 1, found.end(), faster);
+    std::sort(others.begin(), others.end(), faster);
+    std::vector<TuneSettings> found{start_};
+    if (best_ != start_) found.push_back(best_);
+    found.insert(found.end(), others.begin(), others.end());
     found.resize(std::min(found.size(), kFinalists));
     return found;
   }
@@ -68,6 +72,7 @@ class Search {
     return !over_;
   }
 
+  const TuneSettings start_;
   TuneSettings best_;
   const MeasureSpeed& measure_;
   std::map<TuneSettings, double> speed_;

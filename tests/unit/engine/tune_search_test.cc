@@ -78,6 +78,12 @@ TEST(TuneSearch, LetsNoSingleLuckyRunDecide) {
   EXPECT_LE(host.search({{}, all_choices().item_sizes, {}}).item_size, 512u << 10);
 }
 
+TEST(TuneSearch, ReturnsToTheStartWhenThatWasDisturbedAllTheWay) {
+  int runs = 0;
+  Host host{[&](const TuneSettings& at) { return at != kStart ? 103. : ++runs <= 2 ? 90. : 100.; }};
+  EXPECT_EQ(host.search(), kStart);
+}
+
 TEST(TuneSearch, ChoosesAmongWhatWasTriedWhenTheTimeIsUp) {
   Host host{hill, 3};
   EXPECT_EQ(host.search().threads, 4u);
