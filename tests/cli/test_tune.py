@@ -62,17 +62,17 @@ class AFileTest(TuneTest):
         self.assert_nothing_left()
 
     def test_gives_json_with_the_keys_that_people_script_against(self):
-        told = self.tune(self.disk, "-c=zstd:fast")
+        told = self.tune(self.disk, "-c=zlib:fast")
         self.assertLessEqual({"source", "target", "virtual_size", "sample_bytes", "page_cache", "arguments", "limit", "seconds", "best",
                               "trials", "codecs"}, set(told))
         self.assertEqual((told["outcome"], told["target"], told["virtual_size"]), ("done", "null:", 64 * MIB))
         self.assertIn(told["page_cache"], ("warm", "cold", "unknown"))
-        self.assertEqual(told["sample_bytes"], 24 * MIB)
+        self.assertTrue(0 < told["sample_bytes"] <= 24 * MIB, told["sample_bytes"])
         for trial in [told["best"], *told["trials"], *told["codecs"]]:
             self.assertLessEqual({"connections", "item_size", "threads", "compression", "encrypted", "data_bytes", "seconds",
                                   "bytes_per_second", "ratio", "stages", "cpu"}, set(trial))
             self.assertEqual(set(trial["stages"]), STAGES)
-        self.assertEqual({trial["compression"] for trial in told["trials"]}, {"zstd:fast"})
+        self.assertEqual({trial["compression"] for trial in told["trials"]}, {"zlib:fast"})
         self.assertGreater(len({(trial["item_size"], trial["threads"]) for trial in told["trials"]}), 3)
 
     def test_names_as_the_limit_the_busiest_stage_of_the_best_run(self):
