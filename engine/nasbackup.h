@@ -169,6 +169,7 @@ struct TransferOptions {
   unsigned threads = 0;                       ///< CPU threads; 0: one for each CPU
   std::uint64_t memory = 256ull << 20;        ///< bound on what the whole run may use
   unsigned connections = 0;                   ///< NBD connections for each disk; 0: what is best for the server
+  std::uint64_t item_size = 0;                ///< bytes of one read, 64 KiB … 8 MiB, a power of two; 0: 512 KiB
   std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
   std::string compression;                    ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
   std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
@@ -241,6 +242,48 @@ JobReport backup(const BackupOptions& options, const JobControl& control);
 
 /// Writes one image from another. Throws Error; no target file is left then that was not there before.
 JobReport convert(const ConvertOptions& options, const JobControl& control);
+
+/// What is measured, and how long. Its threads, connections and item size are where the search begins; a passphrase says that it
+/// is encrypted, and is not used: trials have one of their own.
+struct TuneOptions : TransferOptions {
+  std::string source;          ///< path, nbd:// or nbd+unix:// URI; it is only read
+  std::string source_format;   ///< "raw", or empty to probe
+  bool shared_source = false;  ///< -U: do not look at image locks
+  std::string to;              ///< a directory in which the trials write a hidden file, gone afterwards; empty: nothing is kept
+  std::chrono::seconds budget{10};  ///< about how long it all takes
+};
+
+/// One run over a sample of the source.
+struct TuneTrial {
+  unsigned connections = 0;  ///< 0: the source has none
+  std::uint64_t item_size = 0;
+  unsigned threads = 0;
+  std::string compression;  ///< empty: none
+  bool encrypted = false;
+  std::uint64_t data_bytes = 0;  ///< read
+  double seconds = 0;
+  double bytes_per_second = 0;           ///< of what was read as data
+  double ratio = 1;                      ///< bytes to store of bytes that are not zero
+  std::map<std::string, double> stages;  ///< as in DiskReport
+  std::map<std::string, double> cpu;
+};
+
+struct TuneReport {
+  std::string source;
+  std::string target;  ///< the directory, or "null:"
+  std::uint64_t virtual_size = 0;
+  std::uint64_t sample_bytes = 0;
+  std::string page_cache;  ///< "warm": the sample was in this host's memory; "cold": it was let go before each trial; "unknown"
+  TuneTrial best;          ///< a longer run with what is recommended
+  std::vector<TuneTrial> trials;  ///< of the search, in order
+  std::vector<TuneTrial> codecs;  ///< the recommended settings with each codec and level, and with encryption alone
+  std::string limit;              ///< the busiest of best.stages
+  std::string arguments;          ///< for the command line: "--connections 4 --item-size 512K -j 2 -c=zstd"
+  double seconds = 0;
+};
+
+/// Finds by trial the settings that go fastest on this host, from this source to this target. Throws Error.
+TuneReport tune(const TuneOptions& options, const JobControl& control);
 
 /// A key slot of a LUKS header.
 struct KeySlotInfo {

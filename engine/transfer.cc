@@ -21,6 +21,7 @@ namespace {
 /// --memory is for buffers.
 constexpr std::uint64_t kBesideBuffers = 40u << 20;
 constexpr std::uint64_t kLeastMemory = kBesideBuffers + (8u << 20);
+constexpr std::uint64_t kLeastItem = 64u << 10, kMostItem = 8u << 20;
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;  // QEMU's own limit is 100, and others may be there too
 
@@ -33,6 +34,9 @@ void check_options(const TransferOptions& options) {
   if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
   if (options.connections > kMostConnections)
     refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
+  const std::uint64_t item = options.item_size;
+  if (item != 0 && (!std::has_single_bit(item) || item < kLeastItem || item > kMostItem))
+    refuse("--item-size: " + std::to_string(item) + ": write a power of two from 64K to 8M");
   compression_of(options);
 }
 
@@ -120,7 +124,7 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
 
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
   const std::uint64_t buffers = (options_.memory - kBesideBuffers) / std::max<std::size_t>(1, disks);
-  return {buffers, options_.connections, options_.cluster_size, options_.io_timeout};
+  return {buffers, options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size};
 }
 
 }  // namespace nasbackup

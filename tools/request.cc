@@ -36,12 +36,14 @@ class Reader {
       read_backup(request.backup, request.io_timeout);
     else if (request.verb == kConvert)
       read_convert(request.convert, request.io_timeout);
+    else if (request.verb == kTune)
+      read_tune(request.tune, request.io_timeout);
     else if (request.verb == kKey)
       read_key(request);
     else
       request.path = line_.operands.front();
     if (request.verb == kInfo) request.passphrases = opening_places();
-    if ((request.verb & kTransfers) != 0) request.passphrases = encrypting_place();
+    if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
     request.priority = priority(text("priority"), request.transfer());
     return request;
@@ -88,6 +90,7 @@ class Reader {
     options.io_timeout = io_timeout;
     if (line_.has("threads")) options.threads = parse_count(named("threads"), text("threads"), kMostThreads);
     if (line_.has("connections")) options.connections = parse_count(named("connections"), text("connections"), kMostConnections);
+    if (line_.has("item-size")) options.item_size = parse_size(named("item-size"), text("item-size"));
     if (line_.has("memory")) options.memory = parse_size(named("memory"), text("memory"));
     if (line_.has("cluster-size")) options.cluster_size = parse_size(named("cluster-size"), text("cluster-size"));
     if (line_.has("compress")) options.compression = text("compress").empty() ? "zlib" : text("compress");
@@ -151,6 +154,15 @@ class Reader {
     options.force = line_.has("force");
     if (options.target_format == "raw" && line_.written("cluster-size"))
       refuse("--cluster-size means nothing with -O raw: leave it out");
+  }
+
+  void read_tune(TuneOptions& options, std::chrono::seconds io_timeout) {
+    read_transfer(options, io_timeout);
+    options.source = line_.operands[0];
+    options.source_format = text("source-format");
+    options.shared_source = line_.has("force-share");
+    options.to = text("to");
+    if (line_.has("budget")) options.budget = parse_seconds(named("budget"), text("budget"));
   }
 
   void read_key(Request& request) {

@@ -23,6 +23,7 @@ struct Request {
   std::string verb_name;
   BackupOptions backup;    ///< of backup
   ConvertOptions convert;  ///< of convert
+  TuneOptions tune;        ///< of tune
   KeyAction key_action = KeyAction::list;
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
@@ -39,9 +40,10 @@ struct Request {
   std::optional<std::chrono::seconds> deadline;
 
   bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty(); }
-  /// What the verb moves data with; of backup or convert.
+  /// What the verb moves data with; of backup, convert or tune.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;
+    if (verb == kTune) return tune;
     return convert;
   }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.

@@ -106,6 +106,26 @@ Json json_of_keys(const KeysOfImage& keys) {
   return result;
 }
 
+Json json_of(const TuneTrial& trial) {
+  return {{"connections", trial.connections},
+          {"item_size", trial.item_size},
+          {"threads", trial.threads},
+          {"compression", text_or_null(trial.compression)},
+          {"encrypted", trial.encrypted},
+          {"data_bytes", trial.data_bytes},
+          {"seconds", trial.seconds},
+          {"bytes_per_second", trial.bytes_per_second},
+          {"ratio", trial.ratio},
+          {"stages", trial.stages},
+          {"cpu", trial.cpu}};
+}
+
+Json json_of(const std::vector<TuneTrial>& trials) {
+  Json result = Json::array();
+  for (const TuneTrial& trial : trials) result.push_back(json_of(trial));
+  return result;
+}
+
 Json json_of(const KeysOfImage& keys) {
   Json result{{"image", keys.image}, {"format", keys.format}};
   result.update(json_of_keys(keys));
@@ -166,6 +186,23 @@ Json convert_result(const Request& request, const JobControl& control) {
   return json_of(report, "image", report.image);
 }
 
+Json tune_result(const Request& request, const JobControl& control) {
+  const TuneReport report = tune(with_passphrase(request.tune, request, control), control);
+  Json result = with_outcome(Outcome::done);
+  result.update({{"source", report.source},
+                 {"target", report.target},
+                 {"virtual_size", report.virtual_size},
+                 {"sample_bytes", report.sample_bytes},
+                 {"page_cache", report.page_cache},
+                 {"arguments", report.arguments},
+                 {"limit", report.limit},
+                 {"seconds", report.seconds},
+                 {"best", json_of(report.best)},
+                 {"trials", json_of(report.trials)},
+                 {"codecs", json_of(report.codecs)}});
+  return result;
+}
+
 std::vector<KeysOfImage> change_keys(const Request& request, const JobControl& control) {
   KeyOptions options = request.key;
   options.passphrases = read_passphrases(request.passphrases, control);
@@ -208,6 +245,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kConvert) return convert_result(request, control);
     if (request.verb == kInfo) return info_result(request, control);
     if (request.verb == kKey) return key_result(request, control);
+    if (request.verb == kTune) return tune_result(request, control);
     return list_result(request.path, control.lifeline.get());
   } catch (const Error& error) {
     return error_result(error.outcome(), error.what());

@@ -182,6 +182,46 @@ std::string key_text(const Request& request, const Json& result) {
   return text;
 }
 
+/// A stage of DiskReport as people call it.
+std::string stage_text(const std::string& stage) {
+  if (stage == "read") return "reading the source";
+  if (stage == "encode") return "compressing and looking for zeroes";
+  if (stage == "encrypt") return "encrypting";
+  if (stage == "write") return "writing to the target";
+  if (stage == "flush") return "the target's stable storage";
+  return stage == "throttle" ? "the rate limit" : stage;
+}
+
+std::string limit_text(const Json& result) {
+  const Json& best = result.at("best");
+  const std::string stage = word(result, "limit");
+  const double seconds = std::max(best.at("seconds").get<double>(), 1e-6);
+  std::string text = fmt::format("limit: {} ({}), busy {:.0f} % of the time", stage_text(stage), stage,
+                                 100 * best.at("stages").value(stage, 0.0) / seconds);
+  const double cpu = best.at("cpu").value(stage, 0.0);
+  return cpu == 0 ? text + "\n" : text + fmt::format(", on {:.1f} CPUs\n", cpu / seconds);
+}
+
+std::string tune_text(const Json& result) {
+  const std::string target = word(result, "target");
+  std::string text =
+      fmt::format("{}: {} of it {}, measured for {}\n", word(result, "source"), size(result, "sample_bytes"),
+                  target == "null:" ? "read, nothing kept" : "into " + target, human_time(result.at("seconds").get<double>()));
+  if (word(result, "page_cache") == "warm")
+    text += "the sample is in this host's memory: reading it from its disks may be slower\n";
+  text += fmt::format("fastest: {} ({}/s)\n", word(result, "arguments"), size(result.at("best"), "bytes_per_second"));
+  text += limit_text(result);
+  std::vector<Row> rows{{"with these and", "speed", "stored"}};
+  for (const Json& trial : result.at("codecs")) {
+    const std::string compression = word(trial, "compression");
+    rows.push_back({trial.at("encrypted").get<bool>() ? "-e FILE"
+                    : compression.empty()             ? "nothing else"
+                                                      : "-c=" + compression,
+                    size(trial, "bytes_per_second") + "/s", fmt::format("{:.1f} %", 100 * trial.at("ratio").get<double>())});
+  }
+  return text + "\n" + table(rows);
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
@@ -203,6 +243,8 @@ std::string text_of(const Request& request, const Json& result) {
       return convert_text(request, result);
     case kInfo:
       return result.contains("images") ? set_text(result) : image_text(result);
+    case kTune:
+      return tune_text(result);
     case kKey:
       return key_text(request, result);
     default:

@@ -72,6 +72,7 @@ std::size_t terminal_width() {
 
 std::string target_of(const Request& request) {
   if (request.verb == kBackup) return printable(request.backup.to);
+  if (request.verb == kTune) return printable(request.tune.to.empty() ? request.tune.source : request.tune.to);
   return printable(request.verb == kConvert ? request.convert.target : request.path);
 }
 

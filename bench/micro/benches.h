@@ -6,6 +6,7 @@
 
 namespace nasbackup::bench {
 
+void add_cipher();
 void add_codecs();
 void add_cluster_tests();
 void add_token_bucket();

@@ -19,6 +19,7 @@ int main(int argc, char** argv) try {
   benchmark::AddCustomContext("corpus", corpus_place() + ", " + std::to_string(corpus().clusters()) + " clusters of 64 KiB");
   add_codecs();
   add_cluster_tests();
+  add_cipher();
   add_token_bucket();
   benchmark::RunSpecifiedBenchmarks();
   return 0;

@@ -30,6 +30,7 @@ struct SourceTraits {
   std::uint64_t size = 0;       ///< bytes
   std::uint64_t alignment = 1;  ///< offsets and lengths of reads are multiples of it, a power of two
   unsigned depth = 1;           ///< reads worth having under way at once
+  unsigned connections = 0;     ///< that are open; 0: it has none
 };
 
 class BlockSource {

@@ -100,7 +100,8 @@ asio::awaitable<NbdExport> NbdSource::add_connection() {
 }
 
 SourceTraits NbdSource::traits() const noexcept {
-  return {export_.size, export_.minimum_block, static_cast<unsigned>(connections_.size()) * kDepthPerConnection};
+  const auto connections = static_cast<unsigned>(connections_.size());
+  return {export_.size, export_.minimum_block, connections * kDepthPerConnection, connections};
 }
 
 const std::shared_ptr<NbdConnection>& NbdSource::least_busy() noexcept {

@@ -25,9 +25,6 @@ namespace nasbackup {
 
 namespace {
 
-/// About half a MiB of neighbours in one read: less costs more calls, more falls out of the caches (docs/performance.md).
-constexpr std::uint64_t kItem = 512u << 10;
-
 /// What a compressor keeps, about: libdeflate's strongest levels are the largest.
 constexpr std::uint64_t kCompressorBytes = 10u << 20;
 
@@ -38,8 +35,8 @@ bool is_block_device(const std::string& path, LifelineState* lifeline) {
 }
 
 // A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
-asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
-                                                          LifelineState* lifeline) {
+asio::awaitable<std::unique_ptr<BlockSource>> open_protocol(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
+                                                            LifelineState* lifeline) {
   if (is_nbd_uri(place.location)) {
     NbdSource::Options options{place.location, bounds.connections, bounds.io_timeout};
     co_return co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
@@ -113,6 +110,13 @@ bool is_nbd_uri(const std::string& location) noexcept {
 
 bool is_null_target(const std::string& location) noexcept { return location == "null:"; }
 
+asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds,
+                                                          LifelineState* lifeline) {
+  std::unique_ptr<BlockSource> source = co_await open_protocol(job, place, bounds, lifeline);
+  if (place.sample) co_return std::make_unique<SampleSource>(std::move(source), place.sample);
+  co_return source;
+}
+
 asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,
                                              LifelineState* lifeline) {
   DiskPipeline pipeline;
@@ -123,7 +127,7 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   if (!blank && !is_raw(target)) throw Fault(FaultKind::usage, target.location + ": a qcow2 cannot grow there; write -O raw");
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
-  pipeline.item = std::max(kItem, pipeline.unit);
+  pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
   pipeline.workers = workers_within(bounds, pipeline, traits.depth, job.threads());
   const std::string origin = nbd_uri_for_people(source.location);
   if (!is_raw(target)) geometry_of(target, origin, traits.size, pipeline.cluster);  // its errors come before there is a file

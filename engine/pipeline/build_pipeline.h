@@ -9,6 +9,7 @@
 #include <string>
 
 #include "engine/io/image_key.h"
+#include "engine/io/sample_source.h"
 #include "engine/pipeline/disk_copy.h"
 
 namespace nasbackup {
@@ -16,8 +17,9 @@ namespace nasbackup {
 /// A source: a path, or an nbd:// or nbd+unix:// URI.
 struct SourcePlace {
   std::string location;
-  std::string format;   ///< "raw", or empty: probed, and refused unless raw
-  bool shared = false;  ///< do not look at image locks
+  std::string format;                              ///< "raw", or empty: probed, and refused unless raw
+  bool shared = false;                             ///< do not look at image locks
+  std::shared_ptr<const Sample> sample = nullptr;  ///< only this is read, all else called zero; null: everything
 };
 
 /// A target: a path (a new file, or an existing block device), an NBD URI, or "null:".
@@ -33,17 +35,25 @@ struct TargetPlace {
   bool in_container() const noexcept { return key != nullptr && becomes_container(); }
 };
 
+/// About half a MiB of neighbours in one read: less costs more calls, more falls out of the caches (docs/performance.md).
+inline constexpr std::uint64_t kDefaultItem = 512u << 10;
+
 /// What the whole job may use; shared by its disks.
 struct PipelineBounds {
   std::uint64_t memory = 0;             ///< bytes for the buffers of this disk
   unsigned connections = 0;             ///< 0: what is best
   std::uint64_t cluster_size = 0;       ///< of a qcow2
   std::chrono::seconds io_timeout{60};  ///< of an NBD server
+  std::uint64_t item_size = 0;          ///< bytes of neighbours in one read, a power of two; 0: kDefaultItem
 };
 
 bool is_nbd_uri(const std::string& location) noexcept;
 /// Null: for a location that nothing is kept of.
 bool is_null_target(const std::string& location) noexcept;
+
+/// Opens the source alone. Throws Fault.
+asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds,
+                                                          LifelineState* lifeline);
 
 /// Opens both ends. Throws Fault; nothing that was not there before is left then, but for a target file that is not yet an image.
 asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,

@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// What of a file the page cache holds: a measurement that reads the same twice would else measure memory. Blocking; no state.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "formats/units.h"
+
+namespace nasbackup {
+
+struct LifelineState;
+
+/// The share of `ranges` that is in memory, 0 to 1; nothing is read for it. Less than zero when that cannot be found out.
+double cached_share(const std::string& path, const std::vector<GuestRange>& ranges, LifelineState* lifeline) noexcept;
+
+/// Lets the clean pages of `ranges` go, as far as nobody else uses them. Changes nothing in the file.
+void drop_cached(const std::string& path, const std::vector<GuestRange>& ranges, LifelineState* lifeline) noexcept;
+
+}  // namespace nasbackup
