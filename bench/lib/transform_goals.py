@@ -4,6 +4,7 @@
 from functools import partial
 
 import statistics_of as stats
+import tune_contest
 from goal import Goal, alone, mebibytes
 from transform_contests import (Auto, AutoRandom, MemoryTransforms, QEMU_LUKS, QEMU_ZLIB, QEMU_ZLIB_THREADS, QEMU_ZSTD_THREADS, Scaling,
                                 ours)
@@ -57,5 +58,12 @@ def memory_goals():
                         mebibytes)
 
 
+def tune_goals():
+    for contest, what in (("TuneNbd", "nbdkit file, -c, to nothing"), ("TuneRaw", "raw file, -c, to disk")):
+        yield alone("tune", contest, tune_contest.NAME, 1.1, "×", f"tune: its advice against the best of a sweep, {what}", stats.figure("of_best"))
+        yield alone("tune", contest, tune_contest.NAME, 0.5, "", f"tune: runs whose busiest stage was another than it named, {what}",
+                    stats.figure("limit_wrong"))
+
+
 def transform_goals():
-    return [*compress_goals(), *encrypt_goals(), *scaling_goals(), *memory_goals()]
+    return [*compress_goals(), *encrypt_goals(), *scaling_goals(), *memory_goals(), *tune_goals()]
