@@ -31,6 +31,8 @@ constexpr std::uint64_t kWritebackStretch = 32u << 20;
 constexpr std::uint64_t kDirectAlignment = 4096;
 /// Direct writes under way at once: enough to keep an SSD's queue from running dry.
 constexpr unsigned kDirectWrites = 3;
+/// Bytes of direct writes after which the disk's cache is emptied.
+constexpr std::uint64_t kDirectStretch = 32u << 20;
 /// Room taken at a time: inside room that is there already, direct writes need not wait for each other.
 constexpr std::uint64_t kRoomAhead = 64u << 20;
 
@@ -92,7 +94,11 @@ FileTarget::~FileTarget() {
 }
 
 asio::awaitable<void> FileTarget::apply(WriteBatch& batch) {
-  auto write = [&] { write_batch(batch); };
+  auto write = [&] {
+    write_batch(batch);
+    --under_way_;
+  };
+  ++under_way_;
   co_await on_thread(threads_.get_executor(), write);
 }
 
@@ -113,8 +119,18 @@ void FileTarget::write_batch(const WriteBatch& batch) {
     const bool direct = means_.direct && is_aligned(write);
     if (direct && means_.grows) take_room((write.offset + write.length).value);
     write_pieces(direct ? means_.direct : means_.file, write);
+    if (direct) flush_along(write.length);
     if (!means_.direct) write_back(write.offset.value, write.length);
   }
+}
+
+// A direct write ends in the disk's own cache. Emptied along the way, it leaves the last fsync little to do; but only while
+// nobody waits to write, for then the disk is what everybody waits for (docs/performance.md). What fails here would fail there.
+void FileTarget::flush_along(std::uint64_t length) {
+  if ((unflushed_bytes_ += length) < kDirectStretch || under_way_ > 1) return;
+  unflushed_bytes_ = 0;
+  const TargetCall mark(lifeline_);
+  if (::fdatasync(means_.direct.get()) != 0) throw_target_errno(errno, path_, "fdatasync");
 }
 
 // Only so that direct writes inside the file can go side by side: where no room can be had ahead, the write itself says so.

@@ -9,6 +9,7 @@
 // stream; writeback is begun on the way and only a bounded amount stays dirty, so that the last fsync finds little to do.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -48,6 +49,7 @@ class FileTarget final : public BlockTarget {
   FileTarget(std::string path, Means means, LifelineState* lifeline);
   static FileDescriptor open_direct(const std::string& path, int file, LifelineState* lifeline);
   void write_batch(const WriteBatch& batch);
+  void flush_along(std::uint64_t length);
   void take_room(std::uint64_t end);
   void write_pieces(const FileDescriptor& file, const FileWrite& write);
   void write_back(std::uint64_t offset, std::uint64_t length);
@@ -64,6 +66,8 @@ class FileTarget final : public BlockTarget {
   std::uint64_t written_to_ = 0;
   std::uint64_t flushing_from_ = 0;  // the stretch whose writeback was begun last
   std::uint64_t flushing_to_ = 0;
+  std::atomic<unsigned> under_way_ = 0;             // batches; of no meaning once one has failed
+  std::atomic<std::uint64_t> unflushed_bytes_ = 0;  // of direct writes
   std::mutex room_mutex_;
   std::uint64_t room_to_ = 0;  // taken ahead
   asio::thread_pool threads_;
