@@ -4,8 +4,10 @@
 // nasbackup::image_info, set_info, list_sets: what files and sets are, from the files alone.
 #include "engine/io/fault.h"
 #include "engine/io/image_probe.h"
+#include "engine/io/nbd_connection.h"
 #include "engine/luks_image.h"
 #include "engine/nasbackup.h"
+#include "engine/pipeline/build_pipeline.h"
 #include "engine/qemu_command.h"
 #include "engine/set/catalogue.h"
 #include "engine/translate_faults.h"
@@ -47,6 +49,7 @@ class Describer {
       : ring_(ring_of(options.passphrases)), passphrase_file_(options.passphrase_file), look_(look), state_(state) {}
 
   ImageInfo describe(const std::string& path) {
+    if (is_nbd_uri(path)) throw Fault(FaultKind::usage, nbd_uri_for_people(path) + ": is no file; only files are told of");
     ImageBytes bytes(path, state_);
     const ProbedImage image = probe_image(bytes);
     ImageInfo info;
@@ -145,6 +148,7 @@ SetInfo describe(const set::CatalogueSet& found, Describer& describer) {
   info.note = found.note;
   for (const set::CatalogueFile& image : found.images) {
     info.images.push_back(describer.describe_or_note(found.path + "/" + image.name, info.note));
+    if (info.images.back().format.empty()) info.images.back().file_size = image.size;
     fill_from_manifest(found, image.name, info.images.back());
     info.virtual_size += info.images.back().virtual_size.value_or(0);
   }
@@ -156,6 +160,8 @@ LifelineState* state_of(Lifeline* lifeline) noexcept { return lifeline == nullpt
 }  // namespace
 
 const char* version() noexcept { return NASBACKUP_VERSION; }
+
+std::string location_for_people(const std::string& location) { return nbd_uri_for_people(location); }
 
 ImageInfo image_info(const InfoOptions& options, Lifeline* lifeline) {
   return translate_faults([&] { return Describer(options, Look::at_clusters, state_of(lifeline)).describe(options.path); });

@@ -312,8 +312,8 @@ struct QemuCommand {
 /// What an image is.
 struct ImageInfo {
   std::string path;
-  std::string format;                         ///< "qcow2", "luks" or "raw": of the file
-  std::string content;                        ///< of a LUKS container that was opened: "qcow2" or "raw"; else empty
+  std::string format;   ///< of the file: "qcow2", "luks" or "raw"; in a set empty when the image cannot be read
+  std::string content;  ///< of a LUKS container that was opened: "qcow2" or "raw"; else empty
   std::optional<std::uint64_t> virtual_size;  ///< not known of a LUKS container that was not opened
   std::uint64_t file_size = 0;                ///< apparent size
   std::uint64_t disk_size = 0;                ///< blocks in use
@@ -383,6 +383,9 @@ std::uint64_t parse_size(const std::string& text);
 std::uint64_t parse_rate(const std::string& text);
 /// Throws Error(usage) for a schedule that cannot be read.
 void check_rate_schedule(const std::string& text);
+
+/// A path or URI as it may be shown: without a user and a secret that stand in it.
+std::string location_for_people(const std::string& location);
 
 /// The library's version, "0.1.0".
 const char* version() noexcept;

@@ -103,6 +103,9 @@ std::shared_ptr<const Passphrase> Passphrase::from_file(const std::string& path,
 std::shared_ptr<const Passphrase> Passphrase::from_descriptor(int fd, std::stop_token stop) {
   return translate_faults([&] {
     const std::string origin = "the descriptor";
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0) refuse(origin, std::strerror(errno));
+    if ((flags & O_ACCMODE) == O_WRONLY) refuse(origin, "is open for writing only");  // poll would wait for ever
     return std::shared_ptr<const Passphrase>(new Passphrase(origin, read_to_end(fd, origin, stop, nullptr)));
   });
 }

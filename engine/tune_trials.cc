@@ -37,6 +37,7 @@ constexpr std::uint64_t kPartOfRoom = 4;
 constexpr std::size_t kMostExtents = 1u << 20;
 constexpr double kWarm = 0.5;
 constexpr unsigned kMostConnections = 8;
+constexpr std::chrono::seconds kConnectTimeout{2};
 /// Only the cost of ciphering counts; the header of a trial guards nothing.
 constexpr std::uint32_t kTrialIterations = 1000;
 
@@ -99,12 +100,24 @@ void TuneTrials::look_around(std::chrono::nanoseconds time) {
   look_at_page_cache();
 }
 
-asio::awaitable<void> TuneTrials::walk(JobLoop& job, std::int64_t until) {
+// A server that takes fewer clients (qemu-nbd -e) lets the others wait: as many as suit it are enough then.
+asio::awaitable<std::unique_ptr<BlockSource>> TuneTrials::open_with_most(JobLoop& job) {
+  const SourcePlace place{options_.source, options_.source_format, options_.shared_source};
   PipelineBounds bounds;
   bounds.connections = kMostConnections;
+  bounds.io_timeout = std::min(options_.io_timeout, kConnectTimeout);
+  try {
+    co_return co_await open_source(job, place, bounds, &state());
+  } catch (const Fault& fault) {
+    if (fault.kind() != FaultKind::timed_out) throw;
+  }
+  bounds.connections = options_.connections;
   bounds.io_timeout = options_.io_timeout;
-  const SourcePlace place{options_.source, options_.source_format, options_.shared_source};
-  const std::unique_ptr<BlockSource> source = co_await open_source(job, place, bounds, &state());
+  co_return co_await open_source(job, place, bounds, &state());
+}
+
+asio::awaitable<void> TuneTrials::walk(JobLoop& job, std::int64_t until) {
+  const std::unique_ptr<BlockSource> source = co_await open_with_most(job);
   const SourceTraits traits = source->traits();
   size_ = traits.size;
   connections_ = traits.connections;

@@ -46,11 +46,13 @@ bool read_file(const std::string& path, std::string& content) {
   return true;
 }
 
-/// Whether `named`, which wins, leaves nothing to say for this option. The limit is one thing.
+/// Whether `named`, which wins, leaves nothing to say for this option. The limit is one thing, and so is the passphrase.
 template <class Named>
 bool covered(const std::string& option, const Named& named) {
   const bool of_limit = option == "rate" || option == "rate-schedule" || option == "burst";
-  return named.contains(option) || (of_limit && (named.contains("rate") || named.contains("rate-schedule")));
+  const bool of_passphrase = option == "encrypt" || option == "encrypt-fd" || option == "encrypt-command";
+  return named.contains(option) || (of_limit && (named.contains("rate") || named.contains("rate-schedule"))) ||
+         (of_passphrase && (named.contains("encrypt") || named.contains("encrypt-fd") || named.contains("encrypt-command")));
 }
 
 /// The values of one key, in the form that a command line has them in.

@@ -32,10 +32,15 @@ std::string LimitReload::reload() {
   CommandLine line;
   line.verb = find_verb(request_.verb_name);
   add_configured(line, read_configuration(request_.config, true, *line.verb));
+  if (!request_.burst_written.empty() && (line.has("rate") || line.has("rate-schedule"))) {
+    line.values["burst"] = {request_.burst_written};
+    line.places.erase("burst");
+  }
   const RateLimit limit = make_limit(line);
   if (!limit && !limited_) return printable(request_.config) + " names no limit, as before";
   control_->set(limit);
   limited_ = static_cast<bool>(limit);
+  if (!limit && !request_.transfer().rate_group.empty()) return "no limit of its own now: that of its rate group holds";
   return text_of(limit);
 }
 

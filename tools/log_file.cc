@@ -28,6 +28,7 @@ namespace {
 [[noreturn]] void write_log(const std::string& path, int lines, int answer) {
   const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600));
   const std::string reason = file ? "" : std::strerror(errno);
+  replace_stdio(-1);  // not before: the file may be /dev/stderr
   write_all(answer, reason + "\n");
   char buffer[16384];
   for (ssize_t got = 0; file && (got = ::read(lines, buffer, sizeof buffer)) != 0;)
@@ -37,14 +38,14 @@ namespace {
 
 }  // namespace
 
-LogFile::LogFile(const std::string& path, std::chrono::seconds timeout) {
+LogFile::LogFile(const std::string& path, std::chrono::seconds timeout, std::initializer_list<const PassphrasePlaces*> others) {
   if (path.empty()) return;
   Pipe lines, answer;
   writer_ = fork_process();
   if (writer_ == 0) {
     lines.write_end.close();
     answer.read_end.close();
-    replace_stdio(-1);
+    for (const PassphrasePlaces* places : others) close_descriptors(*places);
     write_log(path, lines.read_end.get(), answer.write_end.get());
   }
   answer.write_end.close();

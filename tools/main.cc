@@ -76,7 +76,7 @@ int run_verb(Request request) {
   Json result;
   std::string text;
   try {
-    LogFile log(request.log_file, request.io_timeout);
+    LogFile log(request.log_file, request.io_timeout, {&request.passphrases, &request.new_passphrase});
     result = supervise(request, console, log);
     text = text_of(request, result);
     tell(request, result, console, log);

@@ -24,6 +24,8 @@ constexpr int kFirstOther = STDERR_FILENO + 1;
 /// The number in "/dev/fd/63"; -1 for any other path.
 int named_descriptor(std::string_view path) {
   if (path == "/dev/stdin") return STDIN_FILENO;
+  if (path == "/dev/stdout") return STDOUT_FILENO;
+  if (path == "/dev/stderr") return STDERR_FILENO;
   for (const std::string_view directory : {"/dev/fd/", "/proc/self/fd/"}) {
     if (!path.starts_with(directory)) continue;
     const std::string_view digits = path.substr(directory.size());

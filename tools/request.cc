@@ -45,6 +45,7 @@ class Reader {
     if (request.verb == kInfo) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
+    if (line_.written("burst")) request.burst_written = text("burst");
     request.priority = priority(text("priority"), request.transfer());
     return request;
   }
@@ -152,6 +153,8 @@ class Reader {
     if (line_.has("target-format")) options.target_format = text("target-format");
     options.shared_source = line_.has("force-share");
     options.force = line_.has("force");
+    if (!options.target_format.empty() && options.target_format != "qcow2" && !line_.written("compress"))
+      options.compression.clear();
     if (options.target_format == "raw" && line_.written("cluster-size"))
       refuse("--cluster-size means nothing with -O raw: leave it out");
   }
@@ -208,13 +211,13 @@ class Reader {
 
   void refuse_unless(const std::string& action, const std::string& owner, std::initializer_list<const char*> given) const {
     for (const char* option : given)
-      if (action != owner && line_.has(option))
+      if (action != owner && line_.written(option))
         refuse("--" + std::string(option) + " belongs to key " + owner + ": leave it out");
   }
 
   void refuse_for_list() const {
     for (const char* option : {"encrypt", "encrypt-fd", "encrypt-command"})
-      if (line_.has(option)) refuse("list needs no passphrase: leave --" + std::string(option) + " out");
+      if (line_.written(option)) refuse("list needs no passphrase: leave --" + std::string(option) + " out");
   }
 
   /// In the order of the options' names, not of the command line: each is tried anyway.
@@ -239,13 +242,13 @@ class Reader {
     PassphrasePlaces found = opening_places();
     if (found.size() > 1) refuse("more than one passphrase: write one of --encrypt, --encrypt-fd and --encrypt-command, once");
     for (const char* option : {"pbkdf-iterations", "insecure-pbkdf"})
-      if (found.empty() && line_.has(option))
+      if (found.empty() && line_.written(option))
         refuse("--" + std::string(option) + " without a passphrase means nothing: write -e FILE too");
     return found;
   }
 
   int parse_descriptor(const char* option, const std::string& number) const {
-    if (number == "0") return 0;
+    if (!number.empty() && number.find_first_not_of('0') == std::string::npos) return 0;
     return static_cast<int>(parse_count(named(option), number, kMostDescriptors));
   }
 

@@ -35,6 +35,7 @@ struct Request {
   std::string log_file;        ///< empty: none
   std::string config;          ///< the configuration file, whether it is there or not
   bool limit_written = false;  ///< on the command line, so that SIGHUP does not change it
+  std::string burst_written;   ///< on the command line: it stays when SIGHUP changes the rate; empty: none
   Priority priority = Priority::normal;
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;

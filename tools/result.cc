@@ -135,7 +135,7 @@ Json json_of(const KeysOfImage& keys) {
 
 Json json_of(const ImageInfo& image) {
   Json result{{"path", image.path},
-              {"format", image.format},
+              {"format", text_or_null(image.format)},
               {"virtual_size", image.virtual_size ? Json(*image.virtual_size) : Json()},
               {"file_size", image.file_size},
               {"disk_size", image.disk_size},

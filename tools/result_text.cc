@@ -82,8 +82,9 @@ std::string backup_text(const Request& request, const Json& result) {
 std::string convert_text(const Request& request, const Json& result) {
   const std::string source = word(result.at("disks").at(0), "source");
   const bool kept = request.convert.target != "null:";
-  return job_text(result, kept ? fmt::format("{}: written from {}", printable(request.convert.target), source)
-                               : source + ": read, nothing kept");
+  return job_text(result, kept
+                              ? fmt::format("{}: written from {}", printable(location_for_people(request.convert.target)), source)
+                              : source + ": read, nothing kept");
 }
 
 std::string virtual_size_text(const Json& image) {
@@ -129,6 +130,8 @@ std::string commands_text(const Json& image) {
 }
 
 std::string image_text(const Json& image) {
+  if (image.at("format").is_null())
+    return table({{"image:", word(image, "path")}, {"file size:", size(image, "file_size")}, {"format:", "cannot be read"}});
   std::vector<Row> rows{{"image:", word(image, "path")}, {"format:", word(image, "format")}};
   if (image.contains("content"))
     rows.push_back({"holds:", image.at("content").is_null() ? "not known without the passphrase" : word(image, "content")});

@@ -72,8 +72,9 @@ std::size_t terminal_width() {
 
 std::string target_of(const Request& request) {
   if (request.verb == kBackup) return printable(request.backup.to);
-  if (request.verb == kTune) return printable(request.tune.to.empty() ? request.tune.source : request.tune.to);
-  return printable(request.verb == kConvert ? request.convert.target : request.path);
+  if (request.verb == kTune)
+    return printable(request.tune.to.empty() ? location_for_people(request.tune.source) : request.tune.to);
+  return printable(request.verb == kConvert ? location_for_people(request.convert.target) : request.path);
 }
 
 std::string signal_text(int number) {

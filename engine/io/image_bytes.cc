@@ -28,6 +28,7 @@ ImageBytes::ImageBytes(const std::string& path, LifelineState* lifeline) : path_
   if (!file_) throw_source_errno(errno, path, "open");
   struct stat info {};
   if (::fstat(file_.get(), &info) != 0) throw_source_errno(errno, path, "stat");
+  if (S_ISDIR(info.st_mode)) throw Fault(FaultKind::not_found, path + ": a directory, and no set");
   if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode))
     throw Fault(FaultKind::source, path + ": neither a regular file nor a block device");
   file_size_ = static_cast<std::uint64_t>(info.st_size);

@@ -124,7 +124,10 @@ void Limiter::lift() {
 
 void Limiter::set(Limit limit) {
   asio::post(loop_, [this, limit = std::move(limit)] {
-    apply(limit);
+    if (group_ && limit.rate == 0 && !limit.schedule)
+      schedule_ = {};  // what holds in the group goes on holding: others live by it
+    else
+      apply(limit);
     wake_all();
   });
 }

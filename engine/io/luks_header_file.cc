@@ -27,6 +27,7 @@ FileDescriptor open_image(const std::string& path, bool writing) {
   if (!file) throw_target_errno(errno, path, "open");
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) throw_target_errno(errno, path, "stat");
+  if (S_ISDIR(info.st_mode)) throw Fault(FaultKind::not_found, path + ": a directory, and no set");
   if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode))
     throw Fault(FaultKind::failed, path + ": neither a regular file nor a block device");
   return file;

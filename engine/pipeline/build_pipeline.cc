@@ -124,7 +124,8 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
   const bool blank = !is_nbd_uri(target.location) && !is_block_device(target.location, lifeline);
-  if (!blank && !is_raw(target)) throw Fault(FaultKind::usage, target.location + ": a qcow2 cannot grow there; write -O raw");
+  if (!blank && !is_raw(target))
+    throw Fault(FaultKind::usage, nbd_uri_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);

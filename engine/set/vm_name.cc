@@ -16,6 +16,7 @@ const char* what_is_wrong(const std::string& vm) noexcept {
   if (vm.size() > kMaxVmName) return "is longer than 240 bytes";
   if (vm.find('/') != std::string::npos) return "has a '/' in it";
   if (vm.front() == '.') return "begins with '.', which would hide its sets";
+  if (vm == "lost+found") return "is the file system's own";
   if (!is_plain_text(vm)) return "has control characters or bytes in it that are not UTF-8";
   return nullptr;
 }

@@ -91,6 +91,23 @@ class Configuration(CliTest):
             self.assert_status(self.convert(*options, text="rate-schedule = '*=1k'\nburst = '1k'\n"), DONE)
         self.assert_status(self.convert(text="rate-schedule = '*=1k'\n[convert]\nrate = '1G'\n"), DONE)
 
+    def test_of_the_passphrase_is_nothing_when_the_command_line_names_one(self):
+        for name in "file", "other":
+            (self.dir / name).write_text(name)
+        weak = ("--pbkdf-iterations", "1000", "--insecure-pbkdf")
+        for configured in f"encrypt = '{self.dir}/file'\n", "encrypt-command = 'printf file'\n":
+            self.assert_status(self.convert("-e", self.dir / "other", *weak, text=configured), DONE)
+            self.assert_status(self.convert("--encrypt-command", "printf other", *weak), DONE)
+            self.assert_status(self.run_command("info", self.image, "-e", self.dir / "other"), DONE)
+            self.assert_status(self.run_command("info", self.image, "--config", self.file), WRONG_KEY)
+            # What lists the keys needs none.
+            self.assert_status(self.run_command("key", "list", self.image, "--config", self.file), DONE)
+
+    def test_of_what_a_run_does_not_do_does_not_disturb_it(self):
+        text = "pbkdf-iterations = 2000000\ncompress = true\n"
+        self.assert_status(self.convert(text=text), DONE)
+        self.assert_status(self.convert("-O", "raw", text=text), DONE)
+
     def test_about_vms_does_not_disturb_a_backup_without_one(self):
         self.file.write_text(f"[backup]\nquiesce = true\nquiesce-timeout = 5\nscratch = '/tmp'\nto = '{self.out}'\nmin-free = 0\n")
         self.assert_status(self.run_command("backup", "--config", self.file, "--disk", self.disk, "--name", "n"), DONE)

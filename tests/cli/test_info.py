@@ -101,6 +101,21 @@ class InfoTest(CliTest):
         self.assertEqual([image["content"] for image in opened["images"]], ["qcow2", "qcow2"])
         self.assertEqual(opened["images"][0]["deflate_history"], 32768)
 
+    def test_of_what_is_no_image_says_so(self):
+        self.assert_one_line(self.run_command("info", self.dir), NOT_FOUND, "a directory, and no set")
+        result = self.run_command("info", "nbd://user:secret@host/disk")
+        self.assert_one_line(result, USAGE, "nbd://host/disk: is no file")
+        self.assertNotIn("secret", result.stderr)
+
+    def test_of_a_set_with_an_image_that_cannot_be_read_tells_the_rest(self):
+        self.assert_status(self.run_command("backup", "--disk", self.raw, "--name", "web", "--to", self.out), DONE)
+        image = next(self.out.glob("web/*/root.*"))
+        image.write_bytes(b"QFI\xfb\0\0\0\1" + image.read_bytes()[8:])
+        told = self.told(self.out / "web")
+        self.assertIn("version: 1", told["note"])
+        self.assertEqual((told["images"][0]["format"], told["images"][0]["file_size"]), (None, image.stat().st_size))
+        self.assertIn("cannot be read", self.run_command("info", self.out / "web").stdout)
+
     def test_of_a_container_that_ends_in_its_header_is_damage(self):
         image = self.made("-c", "-e", self.pw, *WEAK)
         os.truncate(image, 300_000)

@@ -252,6 +252,11 @@ class APassphrase(KeyTest):
             self.assert_status(self.add("-e", "/dev/stdin", "--new", "third", stdin=stdin), DONE)
         self.assertTrue(self.qemu_opens(self.image, "third"))
 
+    def test_does_not_come_from_a_descriptor_that_is_open_for_writing_only(self):
+        for words in ("--encrypt-fd", "1"), ("-e", "/dev/stdout"):
+            result = self.run_command("info", self.image, *words, cwd=self.dir, timeout=20)  # its stdout is a pipe
+            self.assert_status(result, USAGE, "passphrase: the descriptor: is open for writing only")
+
     def test_of_a_descriptor_is_the_workers_alone(self):
         read, write = os.pipe()
         self.addCleanup(os.close, read)

@@ -151,6 +151,17 @@ class SigHup(LimitTest):
         result = self.stop(process)
         self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
 
+    def test_keeps_the_burst_of_the_command_line(self):
+        self.configure("rate = '1M'\n")
+        process, log = self.begin_reading("--config", self.config, "--burst", "24M")
+        self.configure("rate = '2M'\nburst = '1k'\n")
+        self.hang_up(process, "SIGHUP: the limit is now 2.00 MiB/s")
+        # The bucket begins empty and would be full after 12 s. A burst of 1 KiB would be full at once.
+        os.kill(children(process.pid)[-1], signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(children(process.pid)[-1], signal.SIGCONT)
+        self.assertGreater(self.rate_of(log, seconds=0.5) * 0.5, 2 * MIB)
+
     def test_changes_nothing_of_a_limit_of_the_command_line(self):
         self.configure("rate = '100M'\n")
         process, log = self.begin_reading("--config", self.config, "-b", "4")

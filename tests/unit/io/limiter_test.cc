@@ -177,5 +177,16 @@ TEST_F(LimiterOfAGroup, HearsTheLimitThatAnotherMemberNames) {
   EXPECT_LT(seconds_since(began), 5);
 }
 
+TEST_F(LimiterOfAGroup, IsNotLiftedByAMemberThatNamesNoRateAnyMore) {
+  Folder folder;
+  Limiter one = make({10 * kMiB, 0, {}}, std::make_unique<RateGroup>(folder.file(""), "g"));
+  Limiter other = make({20 * kMiB, 0, {}}, std::make_unique<RateGroup>(folder.file(""), "g"));
+  other.set({});
+  for (int i = 0; i < 10; ++i) spawn(take(one, kMiB, 1));
+  const std::int64_t began = monotonic_ns();
+  run_spawned();
+  EXPECT_GT(seconds_since(began), 0.25);
+}
+
 }  // namespace
 }  // namespace nasbackup

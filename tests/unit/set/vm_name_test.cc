@@ -8,13 +8,13 @@ namespace nasbackup::set {
 namespace {
 
 TEST(VmName, MayHaveSpacesCommasQuotesAndUmlauts) {
-  for (const char* name : {"i-2-3-VM", "my vm, the \"second\" one", "it's", "-rf", "Bücher", "a..b", "lost+found"}) {
+  for (const char* name : {"i-2-3-VM", "my vm, the \"second\" one", "it's", "-rf", "Bücher", "a..b"}) {
     EXPECT_NO_THROW(check_vm_name(name)) << name;
   }
 }
 
 TEST(VmName, ThatLeavesOrHidesTheDirectoryIsRefused) {
-  for (const char* name : {"", ".", "..", "../other", "a/b", "/etc", ".hidden"}) {
+  for (const char* name : {"", ".", "..", "../other", "a/b", "/etc", ".hidden", "lost+found"}) {
     EXPECT_FAULT(FaultKind::usage, check_vm_name(name)) << name;
   }
 }
