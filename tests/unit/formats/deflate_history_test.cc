@@ -34,7 +34,7 @@ Bytes deflated(const Bytes& cluster, int window_bits) {
   stream.next_out = reinterpret_cast<Bytef*>(out.data());
   stream.avail_out = static_cast<uInt>(out.size());
   EXPECT_EQ(Z_STREAM_END, deflate(&stream, Z_FINISH));
-  out.resize(out.size() - stream.avail_out);
+  out.erase(out.end() - static_cast<std::ptrdiff_t>(stream.avail_out), out.end());
   deflateEnd(&stream);
   return out;
 }
