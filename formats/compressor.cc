@@ -29,6 +29,16 @@ std::unique_ptr<Compressor> make_deflate_encoder(const DeflatePlan& plan, [[mayb
 }
 }  // namespace
 
+std::size_t compressor_bytes(const Compression& compression, std::size_t cluster_size) {
+  constexpr std::size_t kUsual = 2u << 20, kOptimal = 10u << 20;  // libdeflate's levels from 8 on parse for the optimum
+  if (compression.level == Level::automatic)
+    return compressor_bytes(ladder_of(compression.codec).back().compression, cluster_size);
+#ifdef NASBACKUP_HAVE_ZSTD
+  if (compression.codec == Codec::zstd) return zstd_encoder_bytes(compression, cluster_size);
+#endif
+  return compression.level == Level::number && compression.number == kDeflateLevels ? kOptimal : kUsual;
+}
+
 std::unique_ptr<Compressor> make_compressor(const Compression& compression, std::size_t cluster_size) {
   assert(compression.level != Level::automatic);
   if (!is_built_in(compression.codec)) throw FormatError("compression: not built in: " + std::string(name_of(compression.codec)));

@@ -29,6 +29,9 @@ constexpr std::size_t most_worth_keeping(std::size_t cluster_size) noexcept {
   return cluster_size - std::max<std::size_t>(1, cluster_size / 128);
 }
 
+/// What a compressor keeps, about; of auto its strongest rung.
+std::size_t compressor_bytes(const Compression& compression, std::size_t cluster_size);
+
 /// For clusters of up to `cluster_size` bytes. `compression` is no auto, but one of its rungs. Throws FormatError for a codec
 /// that was not built in.
 std::unique_ptr<Compressor> make_compressor(const Compression& compression, std::size_t cluster_size);

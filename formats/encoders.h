@@ -13,5 +13,6 @@ std::unique_ptr<Compressor> make_igzip_encoder(int level, int history_bits, std:
 std::unique_ptr<Compressor> make_libdeflate_encoder(int level);
 std::unique_ptr<Compressor> make_zlib_encoder(int level, int history_bits);
 std::unique_ptr<Compressor> make_zstd_encoder(const Compression& compression, std::size_t cluster_size);
+std::size_t zstd_encoder_bytes(const Compression& compression, std::size_t cluster_size);
 
 }  // namespace nasbackup

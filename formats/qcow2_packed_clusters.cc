@@ -25,6 +25,10 @@ constexpr std::uint64_t kLargeGroupClusters = 8;
 /// All of a group's streams may touch one host cluster, whose refcount has 16 bits.
 constexpr std::size_t kMostMembers = 65535;
 
+constexpr std::uint64_t large_group(std::uint64_t cluster_size) noexcept {
+  return std::max(kLargeGroup, kLargeGroupClusters * cluster_size);
+}
+
 }  // namespace
 
 PackedClusters::PackedClusters(std::uint64_t cluster_size) noexcept : cluster_size_(cluster_size) {}
@@ -49,7 +53,11 @@ void PackedClusters::copy(std::span<const std::byte> bytes) {
 bool PackedClusters::is_due() const noexcept {
   const std::uint64_t waste = round_up(size_, cluster_size_) - size_;
   if (size_ >= kGroup && waste <= size_ / kWasteAllowed) return true;
-  return size_ >= std::max(kLargeGroup, kLargeGroupClusters * cluster_size_) || members_.size() == kMostMembers;
+  return size_ >= large_group(cluster_size_) || members_.size() == kMostMembers;
+}
+
+std::uint64_t PackedClusters::largest_group(std::uint64_t cluster_size) noexcept {
+  return large_group(cluster_size) + cluster_size;
 }
 
 std::vector<PackedClusters::Placed> PackedClusters::place(Refcounts& refcounts, WriteBatch& out) {

@@ -19,6 +19,8 @@ namespace nasbackup::qcow2 {
 class PackedClusters {
  public:
   explicit PackedClusters(std::uint64_t cluster_size) noexcept;
+  /// Bytes that a group may grow to, and its last stream beyond.
+  static std::uint64_t largest_group(std::uint64_t cluster_size) noexcept;
 
   /// Copies the stream of one guest cluster (its index) behind those before.
   void add(std::uint64_t guest_cluster, std::span<const std::byte> stream);

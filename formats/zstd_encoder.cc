@@ -5,6 +5,7 @@
 // An encoder is used by one thread at a time.
 #include <new>
 
+#define ZSTD_STATIC_LINKING_ONLY  // ZSTD_estimateCCtxSize_usingCParams: "stable", and exported
 #include <zstd.h>
 #include <zstd_errors.h>
 
@@ -65,6 +66,10 @@ class ZstdEncoder final : public Compressor {
   std::unique_ptr<ZSTD_CCtx, Free> context_;
 };
 }  // namespace
+
+std::size_t zstd_encoder_bytes(const Compression& compression, std::size_t cluster_size) {
+  return ZSTD_estimateCCtxSize_usingCParams(ZSTD_getCParams(level_of(compression), cluster_size, 0));
+}
 
 std::unique_ptr<Compressor> make_zstd_encoder(const Compression& compression, std::size_t cluster_size) {
   auto encoder = std::make_unique<ZstdEncoder>(compression);

@@ -7,8 +7,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -29,12 +32,22 @@ constexpr std::uint64_t kWritebackStretch = 32u << 20;
 
 /// Direct writes are whole pages from whole pages; buffers and clusters of 4 KiB and more are.
 constexpr std::uint64_t kDirectAlignment = 4096;
+/// Kernel: fs/smb/common/smb2pdu.h, cifs_fs.h; fs/fuse/inode.c.
+constexpr std::uint32_t kCifsMagic = 0xFF534D42, kSmb2Magic = 0xFE534D42, kFuseMagic = 0x65735546;
 /// Direct writes under way at once: enough to keep an SSD's queue from running dry.
 constexpr unsigned kDirectWrites = 3;
 /// Bytes of direct writes after which the disk's cache is emptied.
 constexpr std::uint64_t kDirectStretch = 32u << 20;
 /// Room taken at a time: inside room that is there already, direct writes need not wait for each other.
 constexpr std::uint64_t kRoomAhead = 64u << 20;
+constexpr std::uint64_t kPlenty = 32 * kRoomAhead;
+
+bool is_of_a_network(int file) noexcept {
+  struct statfs info {};
+  if (::fstatfs(file, &info) != 0) return true;
+  const auto type = static_cast<std::uint32_t>(info.f_type);
+  return type == NFS_SUPER_MAGIC || type == SMB_SUPER_MAGIC || type == kCifsMagic || type == kSmb2Magic || type == kFuseMagic;
+}
 
 bool is_aligned(const FileWrite& write) noexcept {
   const auto aligned = [](std::uint64_t n) { return n % kDirectAlignment == 0; };
@@ -75,6 +88,7 @@ FileDescriptor FileTarget::open_direct(const std::string& path, int file, Lifeli
   struct statx info {};
   if (::statx(file, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) != 0 || (info.stx_mask & STATX_DIOALIGN) == 0)
     return FileDescriptor();
+  if (is_of_a_network(file)) return FileDescriptor();  // newer kernels say how for NFS too
   const bool fits = info.stx_dio_offset_align != 0 && info.stx_dio_offset_align <= kDirectAlignment &&
                     info.stx_dio_mem_align != 0 && info.stx_dio_mem_align <= kDirectAlignment;
   return FileDescriptor(fits ? ::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW) : -1);
@@ -133,12 +147,15 @@ void FileTarget::flush_along(std::uint64_t length) {
   if (::fdatasync(means_.direct.get()) != 0) throw_target_errno(errno, path_, "fdatasync");
 }
 
-// Only so that direct writes inside the file can go side by side: where no room can be had ahead, the write itself says so.
+// Only so that direct writes inside the file can go side by side: where no room can be had ahead, the write itself says so. Not
+// where room is scarce: what is ahead of this file would be missing to others.
 void FileTarget::take_room(std::uint64_t end) {
   const std::lock_guard one_at_a_time(room_mutex_);
   if (end <= room_to_) return;
   const TargetCall mark(lifeline_);
-  const std::uint64_t to = end + kRoomAhead;
+  struct statvfs room {};
+  const bool plenty = ::fstatvfs(means_.file.get(), &room) == 0 && room.f_bavail * room.f_frsize >= kPlenty;
+  const std::uint64_t to = plenty ? end + kRoomAhead : end;
   ::fallocate(means_.file.get(), 0, static_cast<off_t>(room_to_), static_cast<off_t>(to - room_to_));
   room_to_ = to;
 }

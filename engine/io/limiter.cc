@@ -125,7 +125,7 @@ void Limiter::lift() {
 void Limiter::set(Limit limit) {
   asio::post(loop_, [this, limit = std::move(limit)] {
     if (group_ && limit.rate == 0 && !limit.schedule)
-      schedule_ = {};  // what holds in the group goes on holding: others live by it
+      schedule_.reset();  // what holds in the group goes on holding: others live by it
     else
       apply(limit);
     wake_all();

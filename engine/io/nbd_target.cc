@@ -47,7 +47,7 @@ asio::awaitable<void> NbdTarget::write(std::uint64_t offset, std::span<const std
 }
 
 asio::awaitable<void> NbdTarget::zero(FileRange range) {
-  constexpr std::uint64_t kLongest = 1u << 30;  // a length has 32 bits
+  constexpr std::uint64_t kLongest = 128u << 20;  // a server that has to write them answers in time
   static const std::vector<std::byte> zeroes(1u << 20);
   const std::uint64_t longest = export_.can_zero ? kLongest : zeroes.size();
   for (std::uint64_t done = 0; done < range.length;) {

@@ -17,6 +17,8 @@
 #include "engine/io/nbd_source.h"
 #include "engine/io/nbd_target.h"
 #include "engine/io/null_target.h"
+#include "formats/qcow2_packed_clusters.h"
+#include "formats/compressor.h"
 #include "formats/format_error.h"
 #include "formats/qcow2_layout.h"
 #include "formats/raw_layout.h"
@@ -25,8 +27,8 @@ namespace nasbackup {
 
 namespace {
 
-/// What a compressor keeps, about: libdeflate's strongest levels are the largest.
-constexpr std::uint64_t kCompressorBytes = 10u << 20;
+/// Between two items a worker sees that it is to stop. Not less: a disk of 16 TiB has 65536 of them.
+constexpr std::uint64_t kZeroesAtOnce = 256u << 20;
 
 bool is_block_device(const std::string& path, LifelineState* lifeline) {
   const TargetCall mark(lifeline);
@@ -72,8 +74,9 @@ void add_format(DiskPipeline& pipeline, JobLoop& job, const TargetPlace& place, 
   if (is_raw(place)) {
     // Whatever a container held reads as something: its zeroes are written.
     const bool in_container = place.key != nullptr;
-    pipeline.layout =
-        std::make_unique<RawLayout>(in_container ? round_up(size, luks::kSectorBytes) : size, blank && !in_container);
+    const bool writes_zeroes = in_container || !blank;
+    pipeline.layout = std::make_unique<RawLayout>(in_container ? round_up(size, luks::kSectorBytes) : size, !writes_zeroes);
+    if (writes_zeroes) pipeline.zero_item = round_up(kZeroesAtOnce, pipeline.unit);
   } else {
     const qcow2::Geometry geometry = geometry_of(place, source, size, pipeline.cluster);
     const bool zstd = place.compression && place.compression->codec == Codec::zstd;
@@ -92,13 +95,22 @@ std::uint64_t room_for(const TargetPlace& place, std::uint64_t size) {
   return place.key == nullptr ? size : round_up(size, luks::kSectorBytes) + LuksTarget::shift_of(LuksTarget::container());
 }
 
-/// As many as reads shall be under way, and buffers have room for.
-unsigned workers_within(const PipelineBounds& bounds, const DiskPipeline& pipeline, unsigned depth, unsigned threads) {
-  const bool compresses = pipeline.encoder->compresses();
-  const std::uint64_t compressors = compresses ? threads * kCompressorBytes : 0;
-  const std::uint64_t room = bounds.memory - std::min(bounds.memory, compressors);
-  const std::uint64_t each = compresses ? 2 * pipeline.item : pipeline.item;
-  return static_cast<unsigned>(std::clamp<std::uint64_t>(room / each, 1, depth));
+/// What so many workers hold at most: a buffer each; when compressing another one for the streams, a group of compressed clusters
+/// that waits to be written, and a compressor for each that computes. One more group is being collected.
+std::uint64_t memory_of(unsigned workers, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
+                        unsigned threads) {
+  if (!compression) return workers * pipeline.item;
+  const std::uint64_t group = qcow2::PackedClusters::largest_group(pipeline.cluster);
+  return group + workers * (2 * pipeline.item + group) +
+         std::min(workers, threads) * compressor_bytes(*compression, pipeline.cluster);
+}
+
+/// As many as reads shall be under way, and memory has room for; at least one.
+unsigned workers_within(const PipelineBounds& bounds, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
+                        unsigned depth, unsigned threads) {
+  unsigned workers = 1;
+  while (workers < depth && memory_of(workers + 1, pipeline, compression, threads) <= bounds.memory) ++workers;
+  return workers;
 }
 
 }  // namespace
@@ -129,7 +141,7 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
-  pipeline.workers = workers_within(bounds, pipeline, traits.depth, job.threads());
+  pipeline.workers = workers_within(bounds, pipeline, target.compression, traits.depth, job.threads());
   const std::string origin = nbd_uri_for_people(source.location);
   if (!is_raw(target)) geometry_of(target, origin, traits.size, pipeline.cluster);  // its errors come before there is a file
   pipeline.target = co_await open_target(job, target, room_for(target, traits.size), bounds, lifeline);

@@ -66,7 +66,7 @@ asio::awaitable<void> DiskCopy::run() {
 
 asio::awaitable<void> DiskCopy::find_work() {
   const std::uint64_t size = virtual_size();
-  ExtentSplitter splitter(size, pipeline_.unit, pipeline_.item);
+  ExtentSplitter splitter(size, pipeline_.unit, pipeline_.item, pipeline_.zero_item);
   std::vector<WorkItem> items;
   for (GuestOffset at; at.value < size;) {
     const std::vector<Extent> extents = co_await pipeline_.source->extents(at, pipeline_.unit);

@@ -12,6 +12,7 @@
 #include "engine/io/limiter.h"
 #include "engine/io/luks_target.h"
 #include "engine/pipeline/encoder.h"
+#include "engine/pipeline/extent_splitter.h"
 #include "engine/pipeline/job_loop.h"
 #include "engine/io/stage_clock.h"
 #include "engine/pipeline/turnstile.h"
@@ -34,10 +35,11 @@ struct DiskPipeline {
   std::unique_ptr<Encoder> encoder;
   std::unique_ptr<ImageLayout> layout;
   std::unique_ptr<BlockTarget> target;
-  const LuksTarget* encryption = nullptr;  ///< the node of `target` that encrypts, if any: for the report
-  std::uint64_t cluster = 0;               ///< bytes: the unit in which zeroes are found and data is stored
-  std::uint64_t unit = 0;                  ///< bytes: reads are whole units; a multiple of `cluster`
-  std::uint64_t item = 0;                  ///< bytes of one worker's buffer, a multiple of `unit`
+  const LuksTarget* encryption = nullptr;              ///< the node of `target` that encrypts, if any: for the report
+  std::uint64_t cluster = 0;                           ///< bytes: the unit in which zeroes are found and data is stored
+  std::uint64_t unit = 0;                              ///< bytes: reads are whole units; a multiple of `cluster`
+  std::uint64_t item = 0;                              ///< bytes of one worker's buffer, a multiple of `unit`
+  std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;
 };
 

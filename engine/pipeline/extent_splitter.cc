@@ -9,9 +9,10 @@
 
 namespace nasbackup {
 
-ExtentSplitter::ExtentSplitter(std::uint64_t disk_size, std::uint64_t cluster, std::uint64_t item) noexcept
-    : disk_size_(disk_size), cluster_(cluster), item_(item) {
-  assert(cluster > 0 && item % cluster == 0 && item > 0);
+ExtentSplitter::ExtentSplitter(std::uint64_t disk_size, std::uint64_t cluster, std::uint64_t item,
+                               std::uint64_t zero_item) noexcept
+    : disk_size_(disk_size), cluster_(cluster), item_(item), zero_item_(zero_item) {
+  assert(cluster > 0 && item % cluster == 0 && item > 0 && zero_item % cluster == 0 && zero_item > 0);
 }
 
 void ExtentSplitter::add(const Extent& extent, std::vector<WorkItem>& out) {
@@ -21,7 +22,7 @@ void ExtentSplitter::add(const Extent& extent, std::vector<WorkItem>& out) {
   if (from >= to) return;
   if (from > assigned_) {
     emit_pending(out);
-    emit(assigned_, from, ExtentKind::zero, out);
+    emit_zeroes(assigned_, from, out);
   }
   add_data(from, to, out);
   assigned_ = to;
@@ -41,8 +42,15 @@ void ExtentSplitter::add_data(std::uint64_t from, std::uint64_t to, std::vector<
 
 void ExtentSplitter::finish(std::vector<WorkItem>& out) {
   emit_pending(out);
-  if (assigned_ < disk_size_) emit(assigned_, disk_size_, ExtentKind::zero, out);
+  emit_zeroes(assigned_, disk_size_, out);
   assigned_ = disk_size_;
+}
+
+void ExtentSplitter::emit_zeroes(std::uint64_t from, std::uint64_t to, std::vector<WorkItem>& out) {
+  for (std::uint64_t length = 0; from < to; from += length) {
+    length = std::min(zero_item_, to - from);
+    emit(from, from + length, ExtentKind::zero, out);
+  }
 }
 
 void ExtentSplitter::emit_pending(std::vector<WorkItem>& out) {

@@ -21,6 +21,17 @@ class SignalsTest(CliTest):
                 self.assert_nothing_left()
                 self.assertFalse(alive(worker))
 
+    def test_ends_it_also_while_a_long_run_of_zeroes_is_written(self):
+        disk, passphrase = self.dir / "empty.raw", self.dir / "passphrase"
+        disk.write_bytes(b"x")
+        os.truncate(disk, 100 << 30)
+        passphrase.write_text("correct horse")
+        process = self.begin("convert", "-O", "luks", "-e", passphrase, disk, self.out / "disk.luks")
+        self.wait_until_it_writes(process)
+        process.terminate()
+        self.assert_one_line(self.finish(process, timeout=25), 128 + signal.SIGTERM)  # past 30 s it would be killed
+        self.assert_nothing_left()
+
     def test_are_told_in_json_too(self):
         process, _ = self.begin_slow("--json")
         process.terminate()

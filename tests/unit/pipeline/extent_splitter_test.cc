@@ -48,6 +48,17 @@ TEST(ExtentSplitter, MakesOneItemOfZeroesHoweverManyExtentsTellOfThem) {
   EXPECT_EQ(items[0].range.length, 100000u);
 }
 
+TEST(ExtentSplitter, CutsZeroesThatAreBounded) {
+  ExtentSplitter splitter(100050, kCluster, kItem, 30000);
+  std::vector<WorkItem> items;
+  splitter.add(data(50000, 100), items);
+  splitter.finish(items);
+  ASSERT_EQ(items.size(), 5u);
+  EXPECT_EQ(items[1].range, (GuestRange{GuestOffset(30000), 20000}));
+  EXPECT_EQ(items[2].kind, ExtentKind::data);
+  EXPECT_EQ(items[4].range, (GuestRange{GuestOffset(80100), 19950}));
+}
+
 TEST(ExtentSplitter, MakesNothingOfAnEmptyDisk) { EXPECT_TRUE(split(0, {}).empty()); }
 
 TEST(ExtentSplitter, CoversEveryByteOnceInOrderWhateverTheExtents) {
