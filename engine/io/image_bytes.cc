@@ -53,6 +53,7 @@ void ImageBytes::read(std::uint64_t offset, std::span<std::byte> into) const {
 }
 
 std::size_t ImageBytes::read_file(std::uint64_t file_offset, std::span<std::byte> into) const {
+  if (file_offset >= file_size_) return 0;  // a table may say anything, also what pread would not take
   std::size_t done = 0;
   while (done < into.size()) {
     const TargetCall mark(lifeline_);
@@ -68,6 +69,7 @@ std::size_t ImageBytes::read_file(std::uint64_t file_offset, std::span<std::byte
 // Whole sectors are deciphered; what the file ends with, less than one, is nothing.
 std::size_t ImageBytes::read_payload(std::uint64_t offset, std::span<std::byte> into) const {
   constexpr std::uint64_t kSector = crypto::AesXts::kSectorBytes;
+  if (offset >= size()) return 0;
   const std::uint64_t first = offset / kSector;
   std::vector<std::byte> sectors(round_up(offset + into.size(), kSector) - first * kSector);
   sectors.resize(read_file(start_ + first * kSector, sectors) / kSector * kSector);

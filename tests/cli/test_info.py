@@ -101,6 +101,14 @@ class InfoTest(CliTest):
         self.assertEqual([image["content"] for image in opened["images"]], ["qcow2", "qcow2"])
         self.assertEqual(opened["images"][0]["deflate_history"], 32768)
 
+    def test_of_an_image_whose_tables_lie_far_outside_of_it_is_told_from_the_header(self):
+        image = self.made("-c")
+        for l1_offset in 1 << 40, (1 << 64) - 512:
+            with open(image, "r+b") as file:
+                file.seek(40)
+                file.write(l1_offset.to_bytes(8, "big"))
+            self.assertIsNone(self.told(image)["deflate_history"])
+
     def test_of_what_is_no_image_says_so(self):
         self.assert_one_line(self.run_command("info", self.dir), NOT_FOUND, "a directory, and no set")
         result = self.run_command("info", "nbd://user:secret@host/disk")
