@@ -12,7 +12,7 @@ namespace nasbackup {
 ExtentSplitter::ExtentSplitter(std::uint64_t disk_size, std::uint64_t cluster, std::uint64_t item,
                                std::uint64_t zero_item) noexcept
     : disk_size_(disk_size), cluster_(cluster), item_(item), zero_item_(zero_item) {
-  assert(cluster > 0 && item % cluster == 0 && item > 0 && zero_item % cluster == 0 && zero_item > 0);
+  assert(cluster > 0 && item % cluster == 0 && item > 0 && zero_item > 0 && (zero_item == kNoBound || zero_item % cluster == 0));
 }
 
 void ExtentSplitter::add(const Extent& extent, std::vector<WorkItem>& out) {

@@ -3,7 +3,6 @@
 """A running VM is compressed, encrypted and throttled in the pass that reads it; the guest writes meanwhile, and qemu-img compares
 with what nbdcopy read from the same export."""
 import sys
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
@@ -67,4 +66,4 @@ class ARunningVm(lab.LabTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    lab.main()
