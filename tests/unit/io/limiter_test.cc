@@ -15,7 +15,7 @@ namespace nasbackup {
 namespace {
 
 constexpr std::uint64_t kKiB = 1024, kMiB = 1u << 20;
-constexpr Limit kHoursForOneByte{1, 1, {}};
+const Limit kHoursForOneByte{1, 1, {}};
 
 double seconds_since(std::int64_t began) { return static_cast<double>(monotonic_ns() - began) / 1e9; }
 
