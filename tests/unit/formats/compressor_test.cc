@@ -216,5 +216,15 @@ TEST(MostWorthKeeping, LeavesAtLeastOneByteAndOneOf128) {
   EXPECT_EQ(most_worth_keeping(2 << 20), (2u << 20) - 16384);
 }
 
+// What the bound on memory is divided by (build_pipeline.cc).
+TEST(CompressorBytes, GrowWithTheLevelAndWithTheCluster) {
+  const auto bytes = [](const char* text, std::size_t cluster) { return compressor_bytes(parse_compression(text), cluster); };
+  EXPECT_LT(bytes("zlib", 65536), bytes("zlib:9", 65536));
+  if (!is_built_in(Codec::zstd)) return;
+  EXPECT_GT(bytes("zstd:19", 2u << 20), 16u << 20);
+  EXPECT_LT(bytes("zstd", 65536), bytes("zstd:19", 65536));
+  EXPECT_LT(bytes("zstd:19", 65536), bytes("zstd:19", 2u << 20));
+}
+
 }  // namespace
 }  // namespace nasbackup
