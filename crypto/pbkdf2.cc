@@ -16,6 +16,8 @@
 #include <cassert>
 #include <cstring>
 
+#include "crypto/crypto_error.h"
+
 namespace nasbackup::crypto {
 
 namespace {
@@ -60,6 +62,9 @@ Word big_endian(Word word) noexcept {
   if constexpr (sizeof(Word) == 8) return __builtin_bswap64(word);
 }
 
+/// Iterations between two looks at whether to stop: some milliseconds.
+constexpr std::uint32_t kAtOnce = 1u << 14;
+
 /// Everything that is derived from the passphrase, on the stack of one call and wiped at its end.
 template <class Hash>
 class Derivation {
@@ -91,10 +96,14 @@ class Derivation {
   Derivation& operator=(const Derivation&) = delete;
 
   /// F(P, S, c, i) of the RFC; `number` counts from 1.
-  void run(std::span<const std::byte> salt, std::uint32_t iterations, std::uint32_t number, std::span<std::byte> out) noexcept {
+  void run(std::span<const std::byte> salt, std::uint32_t iterations, std::uint32_t number, std::span<std::byte> out,
+           const std::stop_token& stop) {
     first(salt, number);
     load(sum_);
-    for (std::uint32_t i = 1; i < iterations; ++i) next();
+    for (std::uint32_t done = 1; done < iterations;) {
+      if (stop.stop_requested()) throw Stopped();
+      for (const std::uint32_t until = done + std::min(kAtOnce, iterations - done); done < until; ++done) next();
+    }
     for (Word& word : sum_) word = big_endian(word);
     std::memcpy(out.data(), sum_.data(), out.size());
   }
@@ -160,23 +169,24 @@ class Derivation {
 }  // namespace
 
 void pbkdf2_block(Hash hash, std::span<const std::byte> passphrase, std::span<const std::byte> salt, std::uint32_t iterations,
-                  std::uint32_t index, std::span<std::byte> key) {
+                  std::uint32_t index, std::span<std::byte> key, std::stop_token stop) {
   assert(iterations > 0 && index < pbkdf2_blocks(hash, key.size()));
   const std::size_t size = digest_bytes(hash);
   const auto out = key.subspan(index * size, std::min(size, key.size() - index * size));
   switch (hash) {
     case Hash::sha1:
-      return Derivation<Sha1>(passphrase).run(salt, iterations, index + 1, out);
+      return Derivation<Sha1>(passphrase).run(salt, iterations, index + 1, out, stop);
     case Hash::sha256:
-      return Derivation<Sha256>(passphrase).run(salt, iterations, index + 1, out);
+      return Derivation<Sha256>(passphrase).run(salt, iterations, index + 1, out, stop);
     case Hash::sha512:
-      return Derivation<Sha512>(passphrase).run(salt, iterations, index + 1, out);
+      return Derivation<Sha512>(passphrase).run(salt, iterations, index + 1, out, stop);
   }
 }
 
 void pbkdf2(Hash hash, std::span<const std::byte> passphrase, std::span<const std::byte> salt, std::uint32_t iterations,
-            std::span<std::byte> key) {
-  for (std::uint32_t i = 0; i < pbkdf2_blocks(hash, key.size()); ++i) pbkdf2_block(hash, passphrase, salt, iterations, i, key);
+            std::span<std::byte> key, std::stop_token stop) {
+  for (std::uint32_t i = 0; i < pbkdf2_blocks(hash, key.size()); ++i)
+    pbkdf2_block(hash, passphrase, salt, iterations, i, key, stop);
 }
 
 }  // namespace nasbackup::crypto

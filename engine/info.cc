@@ -5,6 +5,7 @@
 #include "engine/io/fault.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/nbd_connection.h"
+#include "engine/job_state.h"
 #include "engine/luks_image.h"
 #include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
@@ -45,8 +46,11 @@ enum class Look { at_headers, at_clusters };
 /// Tells of images; the passphrases are stretched once for all that have a salt in common.
 class Describer {
  public:
-  Describer(const InfoOptions& options, Look look, LifelineState* state)
-      : ring_(ring_of(options.passphrases)), passphrase_file_(options.passphrase_file), look_(look), state_(state) {}
+  Describer(const InfoOptions& options, Look look, const JobControl& control)
+      : ring_(ring_of(options.passphrases, control.stop)),
+        passphrase_file_(options.passphrase_file),
+        look_(look),
+        state_(state_of(control)) {}
 
   ImageInfo describe(const std::string& path) {
     if (is_nbd_uri(path)) throw Fault(FaultKind::usage, nbd_uri_for_people(path) + ": is no file; only files are told of");
@@ -155,34 +159,32 @@ SetInfo describe(const set::CatalogueSet& found, Describer& describer) {
   return info;
 }
 
-LifelineState* state_of(Lifeline* lifeline) noexcept { return lifeline == nullptr ? nullptr : &lifeline->state(); }
-
 }  // namespace
 
 const char* version() noexcept { return NASBACKUP_VERSION; }
 
 std::string location_for_people(const std::string& location) { return nbd_uri_for_people(location); }
 
-ImageInfo image_info(const InfoOptions& options, Lifeline* lifeline) {
-  return translate_faults([&] { return Describer(options, Look::at_clusters, state_of(lifeline)).describe(options.path); });
+ImageInfo image_info(const InfoOptions& options, const JobControl& control) {
+  return translate_faults([&] { return Describer(options, Look::at_clusters, control).describe(options.path); });
 }
 
-bool is_set(const std::string& path, Lifeline* lifeline) {
-  return translate_faults([&] { return set::is_set(path, state_of(lifeline)); });
+bool is_set(const std::string& path, const JobControl& control) {
+  return translate_faults([&] { return set::is_set(path, state_of(control)); });
 }
 
-SetInfo set_info(const InfoOptions& options, Lifeline* lifeline) {
+SetInfo set_info(const InfoOptions& options, const JobControl& control) {
   return translate_faults([&] {
-    Describer describer(options, Look::at_clusters, state_of(lifeline));
-    return describe(set::find_set(options.path, state_of(lifeline)), describer);
+    Describer describer(options, Look::at_clusters, control);
+    return describe(set::find_set(options.path, state_of(control)), describer);
   });
 }
 
-std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline) {
+std::vector<SetInfo> list_sets(const std::string& dir, const JobControl& control) {
   return translate_faults([&] {
-    Describer describer({}, Look::at_headers, state_of(lifeline));
+    Describer describer({}, Look::at_headers, control);
     std::vector<SetInfo> sets;
-    for (const set::CatalogueSet& found : set::list(dir, state_of(lifeline))) sets.push_back(describe(found, describer));
+    for (const set::CatalogueSet& found : set::list(dir, state_of(control))) sets.push_back(describe(found, describer));
     return sets;
   });
 }

@@ -10,7 +10,9 @@
 #include <cstddef>
 #include <utility>
 
+#include "crypto/crypto_error.h"
 #include "crypto/random_source.h"
+#include "engine/job_state.h"
 #include "engine/luks_image.h"
 #include "engine/passphrase.h"
 #include "engine/set/catalogue.h"
@@ -27,8 +29,6 @@ namespace {
 constexpr std::size_t kActiveBytes = sizeof(Be32);
 static_assert(offsetof(luks::KeySlot, active) == 0);
 
-LifelineState* state_of(Lifeline* lifeline) noexcept { return lifeline == nullptr ? nullptr : &lifeline->state(); }
-
 std::vector<std::string> images_at(const std::string& path, LifelineState* state) {
   if (!set::is_set(path, state)) return {path};
   const set::CatalogueSet found = set::find_set(path, state);
@@ -41,7 +41,8 @@ std::vector<std::string> images_at(const std::string& path, LifelineState* state
 /// One image under change.
 class KeySlots {
  public:
-  KeySlots(const std::string& path, LifelineState* state) : file_(path, LuksHeaderFile::Access::change, state) {
+  KeySlots(const std::string& path, const JobControl& control)
+      : file_(path, LuksHeaderFile::Access::change, state_of(control)), stop_(control.stop) {
     luks::HeaderFacts facts = file_.facts();
     try {
       luks::require_supported(facts);
@@ -109,7 +110,7 @@ class KeySlots {
   bool opens(unsigned slot, const Secret& slot_key) const {
     std::vector<std::byte> material(luks::material_bytes(facts().key_bytes));
     file_.read(facts().slots[slot].material_offset, material);
-    return luks::open_key_material(facts().volume_key_digest(), slot_key.bytes(), material).has_value();
+    return luks::open_key_material(facts().volume_key_digest(), slot_key.bytes(), material, stop_).has_value();
   }
 
   void write_slot(unsigned slot, std::size_t from, std::size_t to) {
@@ -118,6 +119,7 @@ class KeySlots {
   }
 
   LuksHeaderFile file_;
+  std::stop_token stop_;
   std::array<std::byte, sizeof(luks::Phdr)> phdr_;
 };
 
@@ -128,22 +130,26 @@ void stop_if_asked(const JobControl& control) {
 /// All of them open, locked and read before the first is changed.
 std::vector<KeySlots> open_all(const KeyOptions& options, const JobControl& control) {
   std::vector<KeySlots> images;
-  for (const std::string& path : images_at(options.path, state_of(control.lifeline.get())))
-    images.emplace_back(path, state_of(control.lifeline.get()));
+  for (const std::string& path : images_at(options.path, state_of(control)))
+    images.emplace_back(path, control);
   return images;
 }
 
 /// A failure half-way says how far it came.
 template <class Change>
 void change_each(std::vector<KeySlots>& images, Change&& change) {
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    try {
-      change(images[i], i);
-    } catch (const Fault& fault) {
-      if (i == 0) throw;
-      throw Fault(fault.kind(), std::string(fault.what()) + "; changed before it: " + std::to_string(i) + " of " +
-                                    std::to_string(images.size()) + " images");
-    }
+  std::size_t done = 0;
+  const auto so_far = [&](const std::exception& failure) {
+    const std::string line = failure.what();
+    if (done == 0) return line;
+    return line + "; changed before it: " + std::to_string(done) + " of " + std::to_string(images.size()) + " images";
+  };
+  try {
+    for (; done < images.size(); ++done) change(images[done], done);
+  } catch (const Fault& fault) {
+    throw Fault(fault.kind(), so_far(fault));
+  } catch (const crypto::Stopped& stopped) {
+    throw Fault(FaultKind::interrupted, so_far(stopped));
   }
 }
 
@@ -151,7 +157,7 @@ std::vector<KeysOfImage> outcome(const std::vector<KeySlots>& images, const std:
                                  const JobControl& control) {
   std::vector<KeysOfImage> result;
   for (std::size_t i = 0; i < images.size(); ++i) {
-    result.push_back(keys_of(LuksHeaderFile(images[i].path(), LuksHeaderFile::Access::read, state_of(control.lifeline.get()))));
+    result.push_back(keys_of(LuksHeaderFile(images[i].path(), LuksHeaderFile::Access::read, state_of(control))));
     result.back().changed = changed[i];
   }
   return result;
@@ -163,7 +169,7 @@ std::vector<KeysOfImage> add(const KeyOptions& options, const JobControl& contro
   require_openable_by_qemu(*options.new_passphrase);
   require_strong(options.pbkdf_iterations, options.allow_weak_pbkdf);
   std::vector<KeySlots> images = open_all(options, control);
-  KeyRing ring = ring_of(options.passphrases), new_ring = ring_of({options.new_passphrase});
+  KeyRing ring = ring_of(options.passphrases, control.stop), new_ring = ring_of({options.new_passphrase}, control.stop);
   luks::SlotKdf kdf = luks::draw_slot(crypto::system_random(), options.pbkdf_iterations);  // one salt: one derivation opens all
   std::vector<luks::Unlocked> unlocked;
   std::vector<std::vector<unsigned>> slots;
@@ -186,7 +192,7 @@ std::vector<KeysOfImage> remove(const KeyOptions& options, const JobControl& con
   if (options.slot && *options.slot >= luks::kSlots)
     throw Fault(FaultKind::usage, "key slot " + std::to_string(*options.slot) + ": must be 0 to 7");
   std::vector<KeySlots> images = open_all(options, control);
-  KeyRing ring = ring_of(options.passphrases);
+  KeyRing ring = ring_of(options.passphrases, control.stop);
   std::vector<std::vector<unsigned>> slots;
   for (KeySlots& image : images) {
     stop_if_asked(control);
@@ -203,11 +209,11 @@ std::vector<KeysOfImage> remove(const KeyOptions& options, const JobControl& con
 
 }  // namespace
 
-std::vector<KeysOfImage> key_list(const std::string& path, Lifeline* lifeline) {
+std::vector<KeysOfImage> key_list(const std::string& path, const JobControl& control) {
   return translate_faults([&] {
     std::vector<KeysOfImage> result;
-    for (const std::string& image : images_at(path, state_of(lifeline)))
-      result.push_back(keys_of(LuksHeaderFile(image, LuksHeaderFile::Access::read, state_of(lifeline))));
+    for (const std::string& image : images_at(path, state_of(control)))
+      result.push_back(keys_of(LuksHeaderFile(image, LuksHeaderFile::Access::read, state_of(control))));
     return result;
   });
 }

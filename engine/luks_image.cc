@@ -25,10 +25,10 @@ KeysOfImage keys_of(const LuksHeaderFile& file) {
   return keys;
 }
 
-luks::KeyRing ring_of(const Passphrases& passphrases) {
+luks::KeyRing ring_of(const Passphrases& passphrases, std::stop_token stop) {
   std::vector<luks::KeyRing::Passphrase> secrets;
   for (const auto& passphrase : passphrases) secrets.push_back(passphrase->secret());
-  return luks::KeyRing(std::move(secrets), derive_slot_key_on_threads);
+  return luks::KeyRing(std::move(secrets), std::move(stop), derive_slot_key_on_threads);
 }
 
 luks::Unlocked unlock(const LuksHeaderFile& file, luks::KeyRing& ring) {

@@ -17,7 +17,8 @@ using Passphrases = std::vector<std::shared_ptr<const Passphrase>>;
 
 KeysOfImage keys_of(const LuksHeaderFile& file);
 
-luks::KeyRing ring_of(const Passphrases& passphrases);
+/// A stop ends what it derives.
+luks::KeyRing ring_of(const Passphrases& passphrases, std::stop_token stop);
 
 /// Throws Fault: wrong_key when none fits, failed for a cipher that we do not have.
 luks::Unlocked unlock(const LuksHeaderFile& file, luks::KeyRing& ring);

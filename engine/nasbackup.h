@@ -348,14 +348,14 @@ struct InfoOptions {
   std::string passphrase_file;                                 ///< stands in QemuCommand; empty: a word in its place
 };
 
-/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image. On `lifeline`, here and below,
-/// a watcher sees how long a call on the files has not come back.
-bool is_set(const std::string& path, Lifeline* lifeline = nullptr);
+/// True when `path` is a set's directory (or DIR/VM, whose newest set is meant) and not an image. On the control's lifeline, here
+/// and below, a watcher sees how long a call on the files has not come back.
+bool is_set(const std::string& path, const JobControl& control = {});
 /// Without a passphrase what the file shows to everybody is told; a passphrase that does not open it is an Error, wrong_key.
-ImageInfo image_info(const InfoOptions& options, Lifeline* lifeline = nullptr);
-SetInfo set_info(const InfoOptions& options, Lifeline* lifeline = nullptr);
+ImageInfo image_info(const InfoOptions& options, const JobControl& control = {});
+SetInfo set_info(const InfoOptions& options, const JobControl& control = {});
 /// The whole sets under a target directory, oldest first for each VM; from the files alone.
-std::vector<SetInfo> list_sets(const std::string& dir, Lifeline* lifeline = nullptr);
+std::vector<SetInfo> list_sets(const std::string& dir, const JobControl& control = {});
 
 /// A change to the key slots of an image, or of all images of a set.
 struct KeyOptions {
@@ -368,7 +368,7 @@ struct KeyOptions {
 };
 
 /// What the key slots are; needs no key.
-std::vector<KeysOfImage> key_list(const std::string& path, Lifeline* lifeline = nullptr);
+std::vector<KeysOfImage> key_list(const std::string& path, const JobControl& control = {});
 /// Gives every image one more passphrase; its data stays as it is. Before the first image is changed it is made sure that all of
 /// them open and have a slot free. Throws Error: wrong_key when no passphrase opens one.
 std::vector<KeysOfImage> key_add(const KeyOptions& options, const JobControl& control);

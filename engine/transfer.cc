@@ -107,7 +107,7 @@ std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
 
 asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports) {
   std::deque<DiskCopy> copies;
-  if (options_.encrypt) keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random());
+  if (options_.encrypt) keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random(), job_.stop().token());
   for (const TransferDisk& disk : disks) {
     job_.stop().throw_if_stopped();
     TargetPlace target = disk.target;

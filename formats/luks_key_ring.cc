@@ -21,8 +21,8 @@ constexpr std::size_t kMostKnown = 64;  // each takes a page of locked memory
 
 }  // namespace
 
-KeyRing::KeyRing(std::vector<Passphrase> passphrases, Derive derive)
-    : passphrases_(std::move(passphrases)), derive_(std::move(derive)) {}
+KeyRing::KeyRing(std::vector<Passphrase> passphrases, std::stop_token stop, Derive derive)
+    : passphrases_(std::move(passphrases)), stop_(std::move(stop)), derive_(std::move(derive)) {}
 
 const KeyRing::Known* KeyRing::find(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes) const noexcept {
   for (const Known& known : known_)
@@ -32,7 +32,7 @@ const KeyRing::Known* KeyRing::find(const SlotKdf& kdf, std::size_t passphrase, 
 
 const Secret& KeyRing::slot_key(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes) {
   if (const Known* known = find(kdf, passphrase, key_bytes)) return known->slot_key;
-  Secret key = derive_(kdf, passphrases_[passphrase]->bytes(), key_bytes);
+  Secret key = derive_(kdf, passphrases_[passphrase]->bytes(), key_bytes, stop_);
   if (known_.size() == kMostKnown) known_.erase(known_.begin());
   known_.push_back({kdf, passphrase, std::move(key)});
   return known_.back().slot_key;
@@ -42,7 +42,7 @@ std::optional<Unlocked> KeyRing::try_slot(const HeaderFacts& facts, const ReadAt
   std::vector<std::byte> material(material_bytes(facts.key_bytes));
   read(facts.slots[slot].material_offset, material);
   const Secret& key = slot_key(facts.kdf(slot), passphrase, facts.key_bytes);
-  auto volume_key = open_key_material(facts.volume_key_digest(), key.bytes(), material);
+  auto volume_key = open_key_material(facts.volume_key_digest(), key.bytes(), material, stop_);
   if (!volume_key) return std::nullopt;
   return Unlocked{std::move(*volume_key), slot, passphrase};
 }

@@ -28,12 +28,12 @@ struct Unlocked {
 class KeyRing {
  public:
   using Passphrase = std::shared_ptr<const crypto::Secret>;
-  using Derive = std::function<crypto::Secret(const SlotKdf&, std::span<const std::byte> passphrase, std::size_t key_bytes)>;
+  using Derive = std::function<crypto::Secret(const SlotKdf&, std::span<const std::byte> passphrase, std::size_t key_bytes, std::stop_token)>;
   /// Fills the span from an offset counted from the header's beginning, or throws.
   using ReadAt = std::function<void(std::uint64_t offset, std::span<std::byte> into)>;
 
-  /// `derive`: for whoever has threads.
-  explicit KeyRing(std::vector<Passphrase> passphrases, Derive derive = derive_slot_key);
+  /// A stop ends whatever is being derived, with crypto::Stopped. `derive`: for whoever has threads.
+  explicit KeyRing(std::vector<Passphrase> passphrases, std::stop_token stop = {}, Derive derive = derive_slot_key);
 
   /// Tries each passphrase on each slot in use, those first that need no derivation. Nothing when none fits. Throws FormatError
   /// for a cipher or hash that we do not have.
@@ -57,6 +57,7 @@ class KeyRing {
   std::optional<Unlocked> try_slot(const HeaderFacts& facts, const ReadAt& read, unsigned slot, std::size_t passphrase);
 
   std::vector<Passphrase> passphrases_;
+  std::stop_token stop_;
   Derive derive_;
   std::vector<Known> known_;
 };

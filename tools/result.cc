@@ -215,7 +215,7 @@ Json key_result(const Request& request, const JobControl& control) {
   const bool list = request.key_action == KeyAction::list;
   Json result = with_outcome(Outcome::done);
   result["images"] = Json::array();
-  for (const KeysOfImage& keys : list ? key_list(request.path, control.lifeline.get()) : change_keys(request, control))
+  for (const KeysOfImage& keys : list ? key_list(request.path, control) : change_keys(request, control))
     result["images"].push_back(json_of(keys));
   return result;
 }
@@ -223,17 +223,17 @@ Json key_result(const Request& request, const JobControl& control) {
 Json info_result(const Request& request, const JobControl& control) {
   InfoOptions options{request.path, read_passphrases(request.passphrases, control), file_of(request.passphrases)};
   Json result = with_outcome(Outcome::done);
-  if (is_set(options.path, control.lifeline.get()))
-    result.update(json_of(set_info(options, control.lifeline.get())));
+  if (is_set(options.path, control))
+    result.update(json_of(set_info(options, control)));
   else
-    result.update(json_of(image_info(options, control.lifeline.get())));
+    result.update(json_of(image_info(options, control)));
   return result;
 }
 
-Json list_result(const std::string& path, Lifeline* lifeline) {
+Json list_result(const std::string& path, const JobControl& control) {
   Json result = with_outcome(Outcome::done);
   result["sets"] = Json::array();
-  for (const SetInfo& set : list_sets(path, lifeline)) result["sets"].push_back(json_of(set));
+  for (const SetInfo& set : list_sets(path, control)) result["sets"].push_back(json_of(set));
   return result;
 }
 
@@ -246,7 +246,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kInfo) return info_result(request, control);
     if (request.verb == kKey) return key_result(request, control);
     if (request.verb == kTune) return tune_result(request, control);
-    return list_result(request.path, control.lifeline.get());
+    return list_result(request.path, control);
   } catch (const Error& error) {
     return error_result(error.outcome(), error.what());
   }

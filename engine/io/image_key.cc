@@ -28,18 +28,20 @@ auto begin_on(asio::thread_pool& threads, Work work) {
 struct Derivation {
   std::shared_ptr<const crypto::Secret> passphrase;
   luks::SlotKdf kdf;
+  std::stop_token stop;
   crypto::Secret key{luks::kVolumeKeyBytes};
   std::atomic<std::uint32_t> blocks_left{0};
+  std::atomic_flag failed;
   std::promise<std::shared_ptr<const crypto::Secret>> done;
 
   void derive(std::uint32_t block) {
     try {
-      luks::derive_slot_key_block(kdf, passphrase->bytes(), block, key.bytes());
+      luks::derive_slot_key_block(kdf, passphrase->bytes(), block, key.bytes(), stop);
       if (--blocks_left > 0) return;
       passphrase.reset();
       done.set_value(std::make_shared<const crypto::Secret>(std::move(key)));
     } catch (...) {
-      done.set_exception(std::current_exception());  // only memory can fail, and then in one block: the other is not the last
+      if (!failed.test_and_set()) done.set_exception(std::current_exception());  // a stop, or no memory
     }
   }
 };
@@ -62,11 +64,13 @@ std::vector<std::byte> ImageKey::header(std::uint32_t payload_offset) {
   return luks::compose_header(recipe, draw_.volume_key, *slot_key_.get(), std::move(draw_.stripes));
 }
 
-JobKeys::JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching stretching, crypto::RandomSource& random)
-    : stretching_(stretching), random_(random), kdf_(luks::draw_slot(random, stretching.slot)) {
+JobKeys::JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching stretching, crypto::RandomSource& random,
+                 std::stop_token stop)
+    : stretching_(stretching), stop_(std::move(stop)), random_(random), kdf_(luks::draw_slot(random, stretching.slot)) {
   auto derivation = std::make_shared<Derivation>();
   derivation->passphrase = std::move(passphrase);
   derivation->kdf = kdf_;
+  derivation->stop = stop_;
   derivation->blocks_left = luks::slot_key_blocks(kdf_, luks::kVolumeKeyBytes);
   slot_key_ = derivation->done.get_future().share();
   for (std::uint32_t block = 0, blocks = derivation->blocks_left; block < blocks; ++block)
@@ -84,7 +88,7 @@ std::shared_ptr<ImageKey> JobKeys::next_image() {
   key->threads_ = threads_.get_executor();
   key->digest_done_ = begin_on(threads_, [this, key = key.get()] {
     const CpuMeter meter(cpu_ns_);
-    key->digest_.compute(key->draw_.volume_key.bytes());
+    key->digest_.compute(key->draw_.volume_key.bytes(), stop_);
   });
   return key;
 }

@@ -11,6 +11,7 @@
 #include <future>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -64,7 +65,9 @@ class JobKeys {
  public:
   /// Begins the key stretching. `random` is drawn from in the order of the calls, by this constructor first, so that the same
   /// source gives the same bytes. `passphrase` is not needed any more when the images' headers are written.
-  JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching stretching, crypto::RandomSource& random);
+  /// A stop ends the stretching, and the waiting for it, with crypto::Stopped.
+  JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching stretching, crypto::RandomSource& random,
+          std::stop_token stop = {});
   ~JobKeys();
   JobKeys(const JobKeys&) = delete;
   JobKeys& operator=(const JobKeys&) = delete;
@@ -75,6 +78,7 @@ class JobKeys {
 
  private:
   Stretching stretching_;
+  std::stop_token stop_;
   crypto::RandomSource& random_;
   luks::SlotKdf kdf_;
   std::shared_future<std::shared_ptr<const crypto::Secret>> slot_key_;

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <span>
+#include <stop_token>
 
 #include "crypto/secret.h"
 #include "formats/luks_keyslot.h"
@@ -13,6 +14,7 @@
 namespace nasbackup {
 
 /// As luks::derive_slot_key(), in half the time for a key of two blocks.
-crypto::Secret derive_slot_key_on_threads(const luks::SlotKdf& kdf, std::span<const std::byte> passphrase, std::size_t key_bytes);
+crypto::Secret derive_slot_key_on_threads(const luks::SlotKdf& kdf, std::span<const std::byte> passphrase, std::size_t key_bytes,
+                                          std::stop_token stop = {});
 
 }  // namespace nasbackup

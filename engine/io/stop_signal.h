@@ -41,6 +41,8 @@ class StopSignal {
     std::list<std::function<void()>>::iterator place_;
   };
 
+  /// For what is not on the loop.
+  std::stop_token token() const noexcept { return token_; }
   bool stopped() const noexcept { return token_.stop_requested(); }
   void throw_if_stopped() const {
     if (stopped()) throw Fault(FaultKind::interrupted, "stopped");

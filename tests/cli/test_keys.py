@@ -65,6 +65,11 @@ class KeyTest(CliTest):
     def make_qcow2(self):
         return Path(shutil.copy(self.made / "disk.qcow2", self.dir))
 
+    def wait_until_it_computes(self, process, seconds):
+        computes = lambda: any(cpu_seconds(child) > seconds for child in children(process.pid))
+        wait_until("it computes", lambda: process.poll() is not None or computes())
+        self.assertIsNone(process.poll(), "it ended before it could be stopped")
+
     def both(self):
         return self.make_container(), self.make_qcow2()
 
@@ -185,6 +190,37 @@ class KeySlots(KeyTest):
                 image.write_bytes(good[:offset] + value + good[offset + len(value):])
                 self.assert_one_line(self.key("list", image), DAMAGED, says)
                 self.assert_one_line(self.key("add", image, "-e", "old", "--new", "new"), DAMAGED, says)
+
+    def test_are_given_up_when_asked_to_stop(self):
+        """A header may name a count that takes minutes; past 30 s the worker would be killed, which leaves no clean end."""
+        endless = (1 << 28).to_bytes(4, "big")
+        for field in (164, 208 + 4):  # the digest's count, slot 0's
+            image = self.make_container()
+            good = image.read_bytes()
+            image.write_bytes(good[:field] + endless + good[field + 4:])
+            changed = image.read_bytes()
+            for words in (("info", image, "-e", "old"), ("key", "add", image, "-e", "old", "--new", "new"), ("key", "remove", image, "-e", "old")):
+                with self.subTest(field=field, verb=words[0]):
+                    process = self.begin(*words, cwd=self.dir)
+                    self.wait_until_it_computes(process, 0.5)
+                    process.send_signal(signal.SIGTERM)
+                    self.assert_one_line(self.finish(process, timeout=20), 128 + signal.SIGTERM)
+                    self.assertEqual(image.read_bytes(), changed)
+
+    def test_of_a_new_image_are_given_up_when_asked_to_stop(self):
+        process = self.begin("convert", self.make_disk(), self.image, "-e", "old", "--pbkdf-iterations", 1 << 28, cwd=self.dir)
+        self.wait_until_it_computes(process, 2)
+        process.send_signal(signal.SIGTERM)
+        self.assert_one_line(self.finish(process, timeout=20), 128 + signal.SIGTERM)
+        self.assert_nothing_left()
+
+
+def cpu_seconds(pid):
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()
+    except OSError:
+        return 0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class KeysOfASet(KeyTest):

@@ -6,6 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
+#include "crypto/crypto_error.h"
 #include "tests/unit/crypto/hex.h"
 
 namespace nasbackup::crypto {
@@ -58,6 +62,17 @@ TEST(Pbkdf2Block, WritesItsOwnPartOfTheKeyOnly) {
   EXPECT_EQ(to_hex(key), std::string(64, '0') + whole.substr(64));
   pbkdf2_block(Hash::sha256, bytes_of("passwd"), bytes_of("salt"), 5, 0, key);
   EXPECT_EQ(to_hex(key), whole);
+}
+
+// The count is that of a hostile header: without the stop it takes minutes.
+TEST(Pbkdf2Block, EndsWhenItIsAskedToStop) {
+  std::stop_source stop;
+  const std::jthread asking([&stop] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    stop.request_stop();
+  });
+  std::vector<std::byte> key(32);
+  EXPECT_THROW(pbkdf2_block(Hash::sha256, bytes_of("p"), bytes_of("s"), 0xffffffff, 0, key, stop.get_token()), Stopped);
 }
 
 }  // namespace

@@ -20,10 +20,11 @@ HeaderFacts facts_of(const SampleHeader& sample) { return parse_header(sample.by
 KeyRing ring_of(std::initializer_list<std::string_view> passphrases, int* derivations = nullptr) {
   std::vector<KeyRing::Passphrase> all;
   for (const auto text : passphrases) all.push_back(passphrase(text));
-  return KeyRing(std::move(all), [derivations](const SlotKdf& kdf, std::span<const std::byte> bytes, std::size_t size) {
+  const auto count = [derivations](const SlotKdf& kdf, std::span<const std::byte> bytes, std::size_t size, std::stop_token stop) {
     if (derivations != nullptr) ++*derivations;
-    return derive_slot_key(kdf, bytes, size);
-  });
+    return derive_slot_key(kdf, bytes, size, std::move(stop));
+  };
+  return KeyRing(std::move(all), {}, count);
 }
 
 TEST(AComposedHeader, IsOpenedByItsPassphrase) {
