@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <deque>
 
 #include "engine/io/lifeline_state.h"
 #include "engine/pipeline/task_group.h"
@@ -106,6 +105,21 @@ std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
 }
 
 asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports) {
+  std::deque<DiskCopy> copies = co_await build_all(disks);
+  lifeline_.phase = "copying";
+  std::size_t next = 0;
+  const auto copy_in_turn = [&]() -> asio::awaitable<void> {
+    while (next < disks.size()) {
+      const std::size_t mine = next++;
+      co_await copy_one(copies[mine], disks[mine], keys_.has_value(), reports[mine]);
+    }
+  };
+  TaskGroup tasks(job_.executor(), [this](std::exception_ptr failure) { job_.fail(failure); });
+  for (std::size_t i = most_at_once(copies); i > 0; --i) tasks.spawn(copy_in_turn());
+  co_await tasks.join();
+}
+
+asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<TransferDisk>& disks) {
   std::deque<DiskCopy> copies;
   if (options_.encrypt) keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random(), job_.stop().token());
   for (const TransferDisk& disk : disks) {
@@ -116,15 +130,23 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
     copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
     lifeline_.total_bytes += copies.back().virtual_size();
   }
-  lifeline_.phase = "copying";
-  TaskGroup tasks(job_.executor(), [this](std::exception_ptr failure) { job_.fail(failure); });
-  for (std::size_t i = 0; i < disks.size(); ++i) tasks.spawn(copy_one(copies[i], disks[i], keys_.has_value(), reports[i]));
-  co_await tasks.join();
+  co_return copies;
 }
 
+// A disk that needs more than its share (large clusters, small --memory) makes others wait for their turn.
+std::size_t Transfer::most_at_once(const std::deque<DiskCopy>& copies) const {
+  std::uint64_t largest = 1;
+  for (const DiskCopy& copy : copies) largest = std::max(largest, copy.memory());
+  if (largest > buffers())
+    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for clusters and compression of this kind: write at least " +
+                                      std::to_string((largest + kBesideBuffers + (1u << 20) - 1) >> 20) + "M");
+  return std::min<std::uint64_t>(buffers() / largest, copies.size());
+}
+
+std::uint64_t Transfer::buffers() const noexcept { return options_.memory - kBesideBuffers; }
+
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
-  const std::uint64_t buffers = (options_.memory - kBesideBuffers) / std::max<std::size_t>(1, disks);
-  return {buffers, options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size};
+  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size};
 }
 
 }  // namespace nasbackup

@@ -1,10 +1,12 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Moves the disks of one job side by side: builds a pipeline for each, runs them on one loop under one limiter, and reports.
+// Moves the disks of one job side by side, as many at once as --memory has room for: builds a pipeline for each, runs them on one
+// loop under one limiter, and reports.
 // fail() and lift_limit() may be called from any thread, all else from one.
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,6 +49,9 @@ class Transfer {
 
  private:
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
+  asio::awaitable<std::deque<DiskCopy>> build_all(const std::vector<TransferDisk>& disks);
+  std::size_t most_at_once(const std::deque<DiskCopy>& copies) const;
+  std::uint64_t buffers() const noexcept;
   PipelineBounds bounds_for(std::size_t disks) const;
 
   TransferOptions options_;

@@ -58,7 +58,10 @@ asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const Ta
 
 bool is_raw(const TargetPlace& place) noexcept { return place.format != "qcow2"; }
 
-qcow2::Geometry geometry_of(const TargetPlace& place, const std::string& source, std::uint64_t size, std::uint64_t cluster) {
+/// Of a qcow2; nothing for other formats.
+std::optional<qcow2::Geometry> geometry_of(const TargetPlace& place, const std::string& source, std::uint64_t size,
+                                           std::uint64_t cluster) {
+  if (is_raw(place)) return std::nullopt;
   const bool header_inside = place.key != nullptr && !place.in_container();
   try {
     return qcow2::Geometry::of(size, cluster, header_inside ? luks::kPayloadInQcow2 * luks::kSectorBytes : 0);
@@ -68,20 +71,21 @@ qcow2::Geometry geometry_of(const TargetPlace& place, const std::string& source,
 }
 
 /// The layout, and around the target the node that encrypts, if any.
-void add_format(DiskPipeline& pipeline, JobLoop& job, const TargetPlace& place, const std::string& source, bool blank) {
+void add_format(DiskPipeline& pipeline, JobLoop& job, const TargetPlace& place, const std::optional<qcow2::Geometry>& geometry,
+                bool blank) {
   const std::uint64_t size = pipeline.source->traits().size;
   LuksTarget::Placement placement = LuksTarget::container();
-  if (is_raw(place)) {
+  if (!geometry) {
     // Whatever a container held reads as something: its zeroes are written.
     const bool in_container = place.key != nullptr;
     const bool writes_zeroes = in_container || !blank;
-    pipeline.layout = std::make_unique<RawLayout>(in_container ? round_up(size, luks::kSectorBytes) : size, !writes_zeroes);
+    const std::uint64_t length = in_container ? round_up(size, luks::kSectorBytes) : size;
+    pipeline.begin_layout = [=] { return std::make_unique<RawLayout>(length, !writes_zeroes); };
     if (writes_zeroes) pipeline.zero_item = round_up(kZeroesAtOnce, pipeline.unit);
   } else {
-    const qcow2::Geometry geometry = geometry_of(place, source, size, pipeline.cluster);
     const bool zstd = place.compression && place.compression->codec == Codec::zstd;
-    pipeline.layout = std::make_unique<qcow2::Layout>(geometry, zstd ? qcow2::kZstd : qcow2::kZlib);
-    if (!place.in_container()) placement = LuksTarget::in_qcow2(geometry.luks_offset);
+    pipeline.begin_layout = [=] { return std::make_unique<qcow2::Layout>(*geometry, zstd ? qcow2::kZstd : qcow2::kZlib); };
+    if (!place.in_container()) placement = LuksTarget::in_qcow2(geometry->luks_offset);
   }
   if (place.key == nullptr) return;
   auto luks =
@@ -95,6 +99,13 @@ std::uint64_t room_for(const TargetPlace& place, std::uint64_t size) {
   return place.key == nullptr ? size : round_up(size, luks::kSectorBytes) + LuksTarget::shift_of(LuksTarget::container());
 }
 
+/// Tables of a qcow2 that are held, and as much once more when they are written at the end: L1, refcount table, an L2 table and a
+/// refcount block; and the header's cluster.
+std::uint64_t tables_of(const std::optional<qcow2::Geometry>& geometry) {
+  if (!geometry) return 0;
+  return (2 * (geometry->l1_clusters + geometry->refcount_table_clusters + 2) + 1) * geometry->cluster_size;
+}
+
 /// What so many workers hold at most: a buffer each; when compressing another one for the streams, a group of compressed clusters
 /// that waits to be written, and a compressor for each that computes. One more group is being collected.
 std::uint64_t memory_of(unsigned workers, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
@@ -105,11 +116,11 @@ std::uint64_t memory_of(unsigned workers, const DiskPipeline& pipeline, const st
          std::min(workers, threads) * compressor_bytes(*compression, pipeline.cluster);
 }
 
-/// As many as reads shall be under way, and memory has room for; at least one.
-unsigned workers_within(const PipelineBounds& bounds, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
+/// As many as reads shall be under way, and the disk's share of the memory has room for; at least one.
+unsigned workers_within(std::uint64_t memory, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
                         unsigned depth, unsigned threads) {
   unsigned workers = 1;
-  while (workers < depth && memory_of(workers + 1, pipeline, compression, threads) <= bounds.memory) ++workers;
+  while (workers < depth && memory_of(workers + 1, pipeline, compression, threads) <= memory) ++workers;
   return workers;
 }
 
@@ -141,11 +152,12 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.unit = std::max(pipeline.cluster, traits.alignment);
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
-  pipeline.workers = workers_within(bounds, pipeline, target.compression, traits.depth, job.threads());
-  const std::string origin = nbd_uri_for_people(source.location);
-  if (!is_raw(target)) geometry_of(target, origin, traits.size, pipeline.cluster);  // its errors come before there is a file
+  const auto geometry = geometry_of(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster);
+  const std::uint64_t tables = tables_of(geometry), share = bounds.memory - std::min(bounds.memory, tables);
+  pipeline.workers = workers_within(share, pipeline, target.compression, traits.depth, job.threads());
+  pipeline.memory = tables + memory_of(pipeline.workers, pipeline, target.compression, job.threads());
   pipeline.target = co_await open_target(job, target, room_for(target, traits.size), bounds, lifeline);
-  add_format(pipeline, job, target, origin, blank);
+  add_format(pipeline, job, target, geometry, blank);
   co_return pipeline;
 }
 

@@ -40,7 +40,7 @@ inline constexpr std::uint64_t kDefaultItem = 512u << 10;
 
 /// What the whole job may use; shared by its disks.
 struct PipelineBounds {
-  std::uint64_t memory = 0;             ///< bytes for the buffers of this disk
+  std::uint64_t memory = 0;             ///< bytes, this disk's share: what one worker needs it has anyway
   unsigned connections = 0;             ///< 0: what is best
   std::uint64_t cluster_size = 0;       ///< of a qcow2
   std::chrono::seconds io_timeout{60};  ///< of an NBD server

@@ -57,6 +57,7 @@ DiskCopy::DiskCopy(JobLoop& job, DiskPipeline pipeline, Limiter& limiter, Lifeli
       turnstile_(job.executor(), job.stop()) {}
 
 asio::awaitable<void> DiskCopy::run() {
+  layout_ = pipeline_.begin_layout();
   TaskGroup tasks(job_.executor(), [this](std::exception_ptr failure) { job_.fail(failure); });
   tasks.spawn(find_work());
   for (unsigned i = 0; i < pipeline_.workers; ++i) tasks.spawn(work());
@@ -130,13 +131,13 @@ void DiskCopy::place(const WorkItem& item, const std::vector<EncodedRun>& runs, 
   GuestOffset at = item.range.start;
   std::uint64_t data = 0;
   for (const EncodedRun& run : runs) {
-    if (run.at > at) pipeline_.layout->skip({at, run.at - at}, batch);
-    pipeline_.layout->store(run, batch);
+    if (run.at > at) layout_->skip({at, run.at - at}, batch);
+    layout_->store(run, batch);
     const std::uint64_t length = run.compressed ? pipeline_.cluster : run.bytes.size();
     data += length;
     at = run.at + length;
   }
-  if (at < item.range.end()) pipeline_.layout->skip({at, item.range.end() - at}, batch);
+  if (at < item.range.end()) layout_->skip({at, item.range.end() - at}, batch);
   counts_.zero_bytes += item.range.length - std::min(data, item.range.length);
 }
 
@@ -154,16 +155,17 @@ asio::awaitable<void> DiskCopy::write(WriteBatch& batch) {
 asio::awaitable<void> DiskCopy::finish() {
   co_await pipeline_.source->confirm();
   WriteBatch tables;
-  pipeline_.layout->write_tables(tables);
+  layout_->write_tables(tables);
   co_await write(tables);
   WriteBatch header;
-  pipeline_.layout->write_header(header);
+  layout_->write_header(header);
   const StageClock::Visit flushing(clocks().flush);
   if (!header.empty()) {
     co_await pipeline_.target->flush();
     co_await pipeline_.target->apply(header);
   }
-  counts_.stored_bytes = co_await pipeline_.target->close(pipeline_.layout->file_size());
+  counts_.stored_bytes = co_await pipeline_.target->close(layout_->file_size());
+  layout_.reset();
 }
 
 void DiskCopy::account(const WorkItem& item) {

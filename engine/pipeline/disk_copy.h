@@ -5,6 +5,7 @@
 // cluster's life (ARCHITECTURE.md): each worker's loop tells it in order. Used on the loop's thread only.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "engine/io/block_source.h"
@@ -33,7 +34,7 @@ struct DiskPipeline {
   std::unique_ptr<StageClocks> clocks = std::make_unique<StageClocks>();
   std::unique_ptr<BlockSource> source;
   std::unique_ptr<Encoder> encoder;
-  std::unique_ptr<ImageLayout> layout;
+  std::function<std::unique_ptr<ImageLayout>()> begin_layout;  ///< its tables take memory: only while the disk is copied
   std::unique_ptr<BlockTarget> target;
   const LuksTarget* encryption = nullptr;              ///< the node of `target` that encrypts, if any: for the report
   std::uint64_t cluster = 0;                           ///< bytes: the unit in which zeroes are found and data is stored
@@ -41,6 +42,7 @@ struct DiskPipeline {
   std::uint64_t item = 0;                              ///< bytes of one worker's buffer, a multiple of `unit`
   std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;
+  std::uint64_t memory = 0;  ///< bytes that the copy holds at most, while it runs
 };
 
 /// What became of the disk so far. Bytes of guest data, but for `stored_bytes`.
@@ -64,6 +66,8 @@ class DiskCopy {
     return pipeline_.encryption == nullptr ? 0 : pipeline_.encryption->cpu_seconds();
   }
   const Encoder& encoder() const noexcept { return *pipeline_.encoder; }
+  /// Bytes that run() holds at most.
+  std::uint64_t memory() const noexcept { return pipeline_.memory; }
   std::uint64_t virtual_size() const noexcept { return pipeline_.source->traits().size; }
 
  private:
@@ -81,6 +85,7 @@ class DiskCopy {
 
   JobLoop& job_;
   DiskPipeline pipeline_;
+  std::unique_ptr<ImageLayout> layout_;
   Limiter& limiter_;
   LifelineState* lifeline_;
   WorkQueue queue_;

@@ -73,7 +73,7 @@ void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Set
   if (run.shuffle != 0) source->shuffle_answers(run.shuffle);
   DiskPipeline pipeline;
   pipeline.source = std::move(source);
-  pipeline.layout = std::make_unique<qcow2::Layout>(qcow2::Geometry::of(disk.size(), kCluster));
+  pipeline.begin_layout = [size = disk.size()] { return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, kCluster)); };
   pipeline.target = std::make_unique<FaultyTarget>(image, run.failing_call);
   pipeline.encoder = std::make_unique<Encoder>(kCluster, run.compression, run.threads);
   pipeline.cluster = pipeline.unit = kCluster;
@@ -145,7 +145,7 @@ TEST(DiskCopy, StopsWhenAskedTo) {
   MemoryImage image;
   DiskPipeline pipeline;
   pipeline.source = std::make_unique<MemorySource>(job.executor(), disk, true, 4);
-  pipeline.layout = std::make_unique<qcow2::Layout>(qcow2::Geometry::of(disk.size(), kCluster));
+  pipeline.begin_layout = [size = disk.size()] { return std::make_unique<qcow2::Layout>(qcow2::Geometry::of(size, kCluster)); };
   pipeline.target = std::make_unique<FaultyTarget>(image, -1);
   pipeline.encoder = std::make_unique<Encoder>(kCluster, std::nullopt, 2);
   pipeline.cluster = pipeline.unit = kCluster;
