@@ -64,7 +64,7 @@ asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const Ta
   if (is_nbd_uri(place.location))
     co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
   if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
-  co_return FileTarget::create(place.location, place.format == "qcow2", lifeline);
+  co_return FileTarget::create(place.location, lifeline);
 }
 
 bool is_raw(const TargetPlace& place) noexcept { return place.format != "qcow2"; }
