@@ -61,11 +61,10 @@ void LuksHeaderFile::find_header() {
   const TargetCall mark(lifeline_);
   std::uint64_t room = size_of(file_.get(), path_);
   if (!luks::has_magic(start)) {
-    if (!qcow2::has_magic(start)) throw Fault(FaultKind::failed, path_ + ": not encrypted: neither qcow2 nor LUKS");
+    if (!qcow2::has_magic(start)) throw NotEncrypted(path_ + ": not encrypted: neither qcow2 nor LUKS");
     const qcow2::HeaderFacts image = qcow2::parse_header(start);
     if (image.crypt_method != qcow2::kCryptLuks)
-      throw Fault(FaultKind::failed,
-                  path_ + (image.crypt_method == 0 ? ": not encrypted" : ": encrypted the old way (AES), not with LUKS"));
+      throw NotEncrypted(path_ + (image.crypt_method == 0 ? ": not encrypted" : ": encrypted the old way (AES), not with LUKS"));
     place_ = luks::Place::in_qcow2;
     start_ = image.crypto_header_offset;
     if (start_ > room || room - start_ < image.crypto_header_length)

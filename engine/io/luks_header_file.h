@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 
+#include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/io/image_lock.h"
 #include "formats/luks_header_reader.h"
@@ -20,12 +21,18 @@ namespace nasbackup {
 
 struct LifelineState;
 
+/// What an image is that has no LUKS1 header.
+class NotEncrypted : public Fault {
+ public:
+  explicit NotEncrypted(const std::string& message) : Fault(FaultKind::failed, message) {}
+};
+
 class LuksHeaderFile {
  public:
   enum class Access { read, change };
 
-  /// Throws Fault: not_found, damaged (a header that breaks the rules), locked (in use by another program), failed (not
-  /// encrypted, or not with LUKS1).
+  /// Throws NotEncrypted, for qcow2's old AES too, or another Fault: not_found, damaged (a header that breaks the rules, or LUKS2),
+  /// locked (in use by another program), failed.
   LuksHeaderFile(const std::string& path, Access access, LifelineState* lifeline);
 
   const std::string& path() const noexcept { return path_; }
