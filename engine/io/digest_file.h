@@ -48,8 +48,8 @@ class DigestFile {
 
   std::string path_;
   LifelineState* lifeline_;
+  std::uint64_t file_size_ = 0;  // set by what opens the file, so it comes first
   FileDescriptor file_;
-  std::uint64_t file_size_ = 0;
   std::optional<digests::Reader> reader_;
   std::optional<digests::PieceDigester> digester_;
 };
