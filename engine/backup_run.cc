@@ -4,9 +4,23 @@
 // What every backup has in common; see backup_run.h.
 #include "engine/backup_run.h"
 
+#include "crypto/key_wrap.h"
+#include "crypto/random_source.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/set/hex.h"
+#include "formats/sealed_file.h"
 
 namespace nasbackup {
+
+namespace {
+
+set::ManifestDigests digests_of(const std::string& image, const DigestSummary& summary) {
+  const bool keyed = summary.kind == digests::Kind::gmac_aes_256;
+  return {image + set::kDigestsSuffix, summary.file_size, keyed ? set::kDigestsGmac : set::kDigestsXxh3, summary.piece_size,
+          set::to_hex(summary.root)};
+}
+
+}  // namespace
 
 LockRefresher::LockRefresher(set::PartialSet& partial, std::function<void(std::exception_ptr)> on_lost)
     : thread_([this, &partial, lost = std::move(on_lost)](const std::stop_token& stop) {
@@ -44,6 +58,7 @@ void BackupRun::open_set() {
   options.min_free = options_.min_free;
   options.note = [this](const std::string& line) { note(line); };
   options.stop = control_.stop;
+  if (options_.encrypt) crypto::system_random().fill(set_key_.emplace(set::kSetKeyBytes).bytes());
   partial_ = set::PartialSet::begin(std::move(options), &state());
   refresher_ = std::make_unique<LockRefresher>(*partial_, [this](std::exception_ptr failure) { transfer_.fail(failure); });
 }
@@ -61,12 +76,21 @@ void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
   transfers_.push_back({disk.name,
                         disk.source,
                         std::move(source),
-                        {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr}});
+                        {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr,
+                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : ""}});
   disks_.push_back(std::move(disk));
 }
 
 void BackupRun::add_file(const std::string& name, const std::string& content) {
   if (partial_) partial_->add_file(name, content);
+}
+
+void BackupRun::add_secret_file(const std::string& name, const std::string& content) {
+  if (!partial_) return;
+  if (!set_key_) return partial_->add_file(name, content);
+  const std::string sealed_name = name + std::string(sealed::kSuffix);
+  const auto file = sealed::seal(*set_key_, sealed_name, std::as_bytes(std::span(content)), crypto::system_random());
+  partial_->add_file(sealed_name, {reinterpret_cast<const char*>(file.data()), file.size()});
 }
 
 void BackupRun::throw_if_stopped() const {
@@ -81,7 +105,18 @@ void BackupRun::copy_disks() {
     disks_[i].stored_bytes = report_.disks[i].stored_bytes;
     disks_[i].data_bytes = report_.disks[i].data_bytes;
     disks_[i].zero_bytes = report_.disks[i].zero_bytes;
+    if (const auto& summary = transfer_.digests()[i]) disks_[i].digests = digests_of(disks_[i].file, *summary);
+    if (const auto& key = transfer_.image_keys()[i]) disks_[i].luks_uuid = key->uuid();
   }
+}
+
+/// Who can open any of the images can get the set key, and check the manifest with it.
+set::ManifestSeal BackupRun::seal() const {
+  set::ManifestSeal seal;
+  if (!set_key_) return seal;
+  for (const auto& key : transfer_.image_keys())
+    seal.keys.push_back(crypto::wrap_key(key->volume_key().bytes(), set::kSetKeyPurpose, *set_key_, crypto::system_random()));
+  return seal;
 }
 
 JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
@@ -93,7 +128,8 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   if (options_.encrypt) manifest.encryption = "luks";
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
-  if (partial_) report_.set = partial_->publish(std::move(manifest));
+  manifest.seal = seal();
+  if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr);
   for (std::size_t i = 0; i < disks_.size(); ++i)
     report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
   report_.frozen_seconds = frozen_seconds;

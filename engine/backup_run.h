@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "crypto/secret.h"
 #include "engine/nasbackup.h"
 #include "engine/set/image_name.h"
 #include "engine/set/partial_set.h"
@@ -51,6 +52,8 @@ class BackupRun {
   void add_disk(set::ManifestDisk disk, SourcePlace source);
   /// A small file beside the images.
   void add_file(const std::string& name, const std::string& content);
+  /// One that may hold the guest's secrets: sealed, under a name that says so, when the images are encrypted.
+  void add_secret_file(const std::string& name, const std::string& content);
   /// Throws Fault(interrupted) when the job was asked to stop.
   void throw_if_stopped() const;
   void copy_disks();
@@ -58,6 +61,8 @@ class BackupRun {
   JobReport finish(set::Manifest manifest, double frozen_seconds);
 
  private:
+  set::ManifestSeal seal() const;
+
   const BackupOptions& options_;
   const JobControl& control_;
   std::shared_ptr<Lifeline> lifeline_;
@@ -67,6 +72,7 @@ class BackupRun {
   set::ImageNames names_;
   std::vector<set::ManifestDisk> disks_;
   std::vector<TransferDisk> transfers_;
+  std::optional<crypto::Secret> set_key_;  // of a set that is encrypted
   JobReport report_;
   std::unique_ptr<set::PartialSet> partial_;
   std::unique_ptr<set::VmClaim> claim_;  // of a run for the null target, which has no set

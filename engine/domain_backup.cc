@@ -96,7 +96,7 @@ std::optional<std::string> read_small_file(const std::filesystem::path& path, st
 void keep_file(BackupRun& run, const std::filesystem::path& path, const std::string& name) {
   std::string why_not;
   if (const auto content = read_small_file(path, why_not))
-    run.add_file(name, *content);
+    run.add_secret_file(name, *content);
   else
     run.warn(path.string() + ": not in the backup: " + why_not);
 }

@@ -58,6 +58,7 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy, bool encryp
   report.compressed_bytes = encoded.compressed_bytes;
   report.plain_clusters = encoded.plain_clusters;
   report.cpu = {{"encode", encoded.cpu_seconds}, {"encrypt", copy.encrypting_cpu_seconds()}};
+  if (copy.digests() != nullptr) report.cpu["digest"] = copy.digests()->cpu_seconds();
   const StageClocks& clocks = copy.clocks();
   report.stages = {{"throttle", clocks.throttle.seconds()}, {"read", clocks.read.seconds()},
                    {"encode", clocks.encode.seconds()},     {"place", clocks.place.seconds()},
@@ -108,6 +109,7 @@ Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, cons
 
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
   std::vector<DiskReport> reports(disks.size());
+  digests_.resize(disks.size());
   job_.run([&] { return copy_all(disks, reports); });
   return reports;
 }
@@ -120,6 +122,7 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
     while (next < disks.size()) {
       const std::size_t mine = next++;
       co_await copy_one(copies[mine], disks[mine], keys_.has_value(), reports[mine]);
+      if (copies[mine].digests() != nullptr) digests_[mine] = copies[mine].digests()->summary();
     }
   };
   TaskGroup tasks(job_.executor(), [this](std::exception_ptr failure) { job_.fail(failure); });
@@ -134,6 +137,7 @@ asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<Tran
     job_.stop().throw_if_stopped();
     TargetPlace target = disk.target;
     if (keys_) target.key = keys_->next_image();
+    image_keys_.push_back(target.key);
     SourcePlace source = disk.source;
     source.keys = source_keys_;
     DiskPipeline pipeline = co_await build_pipeline(job_, source, target, bounds_for(disks.size()), &lifeline_);

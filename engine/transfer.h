@@ -47,6 +47,9 @@ class Transfer {
   void lift_limit() { limiter_.lift(); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
+  /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is none.
+  const std::vector<std::optional<DigestSummary>>& digests() const noexcept { return digests_; }
+  const std::vector<std::shared_ptr<ImageKey>>& image_keys() const noexcept { return image_keys_; }
   /// CPU seconds of the key stretching, once run() is over.
   double stretching_cpu_seconds() const noexcept { return keys_ ? keys_->cpu_seconds() : 0; }
 
@@ -64,6 +67,8 @@ class Transfer {
   Limiter limiter_;
   std::optional<JobKeys> keys_;                 // when the images are encrypted
   std::shared_ptr<luks::KeyRing> source_keys_;  // when sources may be
+  std::vector<std::shared_ptr<ImageKey>> image_keys_;
+  std::vector<std::optional<DigestSummary>> digests_;
   RateListener on_limit_;
 };
 

@@ -87,6 +87,8 @@ Secret drawn(crypto::RandomSource& random, std::size_t size) {
 
 }  // namespace
 
+std::string uuid_text(Uuid uuid) { return text_of(uuid).data(); }
+
 SlotKdf draw_slot(crypto::RandomSource& random, std::uint32_t iterations) {
   SlotKdf kdf;
   kdf.iterations = iterations;

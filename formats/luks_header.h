@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "crypto/random_source.h"
@@ -32,6 +33,8 @@ constexpr std::uint32_t digest_iterations(std::uint32_t slot_iterations) noexcep
 }
 
 using Uuid = std::array<std::byte, 16>;
+/// As a header has it: version 4 of RFC 4122, which fixes six of the bits.
+std::string uuid_text(Uuid uuid);
 
 /// What is drawn for a slot, or once for all images that one derivation is to open: the salt.
 SlotKdf draw_slot(crypto::RandomSource& random, std::uint32_t iterations);

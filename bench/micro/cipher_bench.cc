@@ -4,6 +4,7 @@
 // What encryption costs: AES-XTS by the length of one call, key stretching, digests, and the splitter of key slots.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "crypto/digest.h"
 #include "crypto/pbkdf2.h"
 #include "crypto/random_source.h"
+#include "formats/piece_digest.h"
 
 namespace nasbackup::bench {
 
@@ -54,6 +56,15 @@ void digest(benchmark::State& state, Hash hash, std::size_t size) {
     digest.finish(out);
   }
   set_speed(state, size);
+}
+
+/// Digests of the pieces of one work item. `keyed`: GMAC, else XXH3.
+void take_digests(benchmark::State& state, bool keyed, std::size_t piece) {
+  const crypto::Secret key = crypto::Secret::copy_of(random_bytes(crypto::Gmac::kKeyBytes));
+  const digests::PieceDigester digester = keyed ? digests::PieceDigester(piece, key) : digests::PieceDigester(piece);
+  const std::vector<std::byte> item = random_bytes(std::max(piece, std::size_t{512} << 10));
+  for (auto _ : state) benchmark::DoNotOptimize(digester.take(0, item));
+  set_speed(state, item.size());
 }
 
 /// One output block, which is what one thread derives. "s/million": of iterations.
@@ -100,6 +111,9 @@ void add_cipher() {
       benchmark::RegisterBenchmark(("digest/" + std::string(name) + "/" + size_text(size)).c_str(), digest, hash, size);
     benchmark::RegisterBenchmark(("pbkdf2/" + std::string(name)).c_str(), stretch, hash)->Unit(benchmark::kMillisecond);
   }
+  for (const std::size_t piece : {std::size_t{64} << 10, std::size_t{2} << 20})
+    for (const bool keyed : {false, true})
+      benchmark::RegisterBenchmark(((keyed ? "pieces/gmac/" : "pieces/xxh3/") + size_text(piece)).c_str(), take_digests, keyed, piece);
   benchmark::RegisterBenchmark("af_split/complete", split)->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("af_split/merge", merge)->Unit(benchmark::kMicrosecond);
 }

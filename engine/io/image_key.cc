@@ -48,8 +48,8 @@ struct Derivation {
 
 }  // namespace
 
-ImageKey::ImageKey(luks::ImageDraw draw, luks::SlotKdf kdf, std::uint32_t digest_iterations)
-    : draw_(std::move(draw)), kdf_(kdf), cipher_(draw_.volume_key.bytes()) {
+ImageKey::ImageKey(luks::ImageDraw draw, const digests::Salt& tag_salt, luks::SlotKdf kdf, std::uint32_t digest_iterations)
+    : draw_(std::move(draw)), tag_salt_(tag_salt), kdf_(kdf), cipher_(draw_.volume_key.bytes()) {
   digest_.salt = draw_.digest_salt;
   digest_.iterations = digest_iterations;
 }
@@ -83,7 +83,10 @@ JobKeys::JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching st
 JobKeys::~JobKeys() { threads_.join(); }
 
 std::shared_ptr<ImageKey> JobKeys::next_image() {
-  std::shared_ptr<ImageKey> key(new ImageKey(luks::draw_image(random_), kdf_, stretching_.digest));
+  luks::ImageDraw draw = luks::draw_image(random_);
+  digests::Salt tag_salt;
+  random_.fill(tag_salt);
+  std::shared_ptr<ImageKey> key(new ImageKey(std::move(draw), tag_salt, kdf_, stretching_.digest));
   key->slot_key_ = slot_key_;
   key->threads_ = threads_.get_executor();
   key->digest_done_ = begin_on(threads_, [this, key = key.get()] {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <vector>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -20,6 +21,7 @@
 #include "crypto/aes_xts.h"
 #include "crypto/random_source.h"
 #include "crypto/secret.h"
+#include "formats/digest_format.h"
 #include "formats/luks_header.h"
 
 namespace nasbackup {
@@ -32,7 +34,7 @@ struct Stretching {
   std::uint32_t digest = 250'000;  ///< of the volume key's digest
 };
 
-/// One image's key. cipher() may be used from any thread, header() from one.
+/// One image's key. header() is for one thread, all else for any.
 class ImageKey {
  public:
   /// Waits for its digest, which is computed on another thread: a job that fails early lets its keys go before that is done.
@@ -41,6 +43,11 @@ class ImageKey {
   ImageKey& operator=(const ImageKey&) = delete;
 
   const crypto::AesXts& cipher() const noexcept { return cipher_; }
+  const crypto::Secret& volume_key() const noexcept { return draw_.volume_key; }
+  /// As the header has it.
+  std::string uuid() const { return luks::uuid_text(draw_.uuid); }
+  /// Of the key that the tags of this image's digests are made with.
+  const digests::Salt& tag_salt() const noexcept { return tag_salt_; }
   /// Everything in front of the payload, which begins at `payload_offset` (in sectors): phdr and key material. Blocks until the
   /// key stretching is done. To be called once.
   std::vector<std::byte> header(std::uint32_t payload_offset);
@@ -49,9 +56,10 @@ class ImageKey {
 
  private:
   friend class JobKeys;
-  ImageKey(luks::ImageDraw draw, luks::SlotKdf kdf, std::uint32_t digest_iterations);
+  ImageKey(luks::ImageDraw draw, const digests::Salt& tag_salt, luks::SlotKdf kdf, std::uint32_t digest_iterations);
 
   luks::ImageDraw draw_;
+  digests::Salt tag_salt_;
   luks::SlotKdf kdf_;
   crypto::AesXts cipher_;
   luks::VolumeKeyDigest digest_;

@@ -19,8 +19,8 @@ namespace nasbackup {
 
 class LuksHeaderFile {
  public:
-  /// Throws Fault: not_found, damaged (a header that breaks the rules), locked (in use by another program), failed (not
-  /// encrypted, or not with LUKS1), source.
+  /// Throws NotEncrypted, for qcow2's old AES too, or another Fault: not_found, damaged (a header that breaks the rules, or LUKS2),
+  /// locked (in use by another program), source.
   LuksHeaderFile(const std::string& path, ImageBytes::Access access, LifelineState* lifeline);
 
   const std::string& path() const noexcept { return bytes_.path(); }

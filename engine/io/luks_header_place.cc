@@ -21,11 +21,10 @@ LuksHeaderPlace find(const ImageBytes& bytes) {
   start.resize(bytes.read_up_to(0, start));
   std::uint64_t room = bytes.file_size();
   if (!luks::has_magic(start)) {
-    if (!qcow2::has_magic(start)) throw Fault(FaultKind::failed, bytes.path() + ": not encrypted: neither qcow2 nor LUKS");
+    if (!qcow2::has_magic(start)) throw NotEncrypted(bytes.path() + ": not encrypted: neither qcow2 nor LUKS");
     const qcow2::HeaderFacts image = qcow2::parse_header(start);
     if (image.crypt_method != qcow2::kCryptLuks)
-      throw Fault(FaultKind::failed, bytes.path() + (image.crypt_method == 0 ? ": not encrypted"
-                                                                              : ": encrypted the old way (AES), not with LUKS"));
+      throw NotEncrypted(bytes.path() + (image.crypt_method == 0 ? ": not encrypted" : ": encrypted the old way (AES), not with LUKS"));
     found.place = luks::Place::in_qcow2;
     found.start = image.crypto_header_offset;
     if (found.start > room || room - found.start < image.crypto_header_length)

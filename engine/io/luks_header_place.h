@@ -5,11 +5,18 @@
 // points; and the key behind it. No state; a key ring is used by one thread at a time.
 #pragma once
 
+#include "engine/io/fault.h"
 #include "engine/io/image_bytes.h"
 #include "formats/luks_header_reader.h"
 #include "formats/luks_key_ring.h"
 
 namespace nasbackup {
+
+/// What an image is that has no LUKS1 header.
+class NotEncrypted : public Fault {
+ public:
+  explicit NotEncrypted(const std::string& message) : Fault(FaultKind::failed, message) {}
+};
 
 struct LuksHeaderPlace {
   luks::Place place = luks::Place::container;
@@ -17,7 +24,7 @@ struct LuksHeaderPlace {
   luks::HeaderFacts facts;
 };
 
-/// Throws Fault: damaged (a header that breaks the rules), failed (not encrypted, or not with LUKS1), source.
+/// Throws NotEncrypted, for qcow2's old AES too, or another Fault: damaged (a header that breaks the rules, or LUKS2), source.
 LuksHeaderPlace find_luks_header(const ImageBytes& bytes);
 
 /// Reads from an offset counted from the header's beginning. Throws Fault, damaged when it ends too early.

@@ -105,6 +105,22 @@ void add_format(DiskPipeline& pipeline, JobLoop& job, const TargetPlace& place, 
   pipeline.target = std::move(luks);
 }
 
+/// The digest file beside the image.
+void add_digests(DiskPipeline& pipeline, const TargetPlace& place, const std::string& source, LifelineState* lifeline) {
+  if (place.digests.empty()) return;
+  try {
+    pipeline.digests = std::make_unique<DiskDigests>(digests::piece_size_for(pipeline.cluster), pipeline.source->traits().size,
+                                                     place.key.get(), FileTarget::create(place.digests, lifeline));
+  } catch (const FormatError& error) {
+    throw Fault(FaultKind::source, source + ": " + error.what());
+  }
+}
+
+/// Bytes that the digests take, if any.
+std::uint64_t digest_memory(const TargetPlace& place, std::uint64_t size, std::uint64_t cluster) noexcept {
+  return place.digests.empty() ? 0 : digests::Writer::memory(digests::pieces_of(size, digests::piece_size_for(cluster)));
+}
+
 /// Bytes that an image of fixed length takes.
 std::uint64_t room_for(const TargetPlace& place, std::uint64_t size) {
   return place.key == nullptr ? size : round_up(size, luks::kSectorBytes) + LuksTarget::shift_of(LuksTarget::container());
@@ -164,14 +180,16 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   if (!blank && !is_raw(target))
     throw Fault(FaultKind::usage, nbd_uri_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
-  pipeline.unit = std::max(pipeline.cluster, traits.alignment);
+  pipeline.unit = std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster)});
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
   const auto geometry = geometry_of(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster);
-  const std::uint64_t tables = tables_of(geometry), share = bounds.memory - std::min(bounds.memory, tables);
+  const std::uint64_t tables = tables_of(geometry) + digest_memory(target, traits.size, pipeline.cluster);
+  const std::uint64_t share = bounds.memory - std::min(bounds.memory, tables);
   pipeline.workers = workers_within(share, pipeline, target.compression, traits.depth, job.threads());
   pipeline.memory = tables + memory_of(pipeline.workers, pipeline, target.compression, job.threads());
   pipeline.target = co_await open_target(job, target, room_for(target, traits.size), bounds, lifeline);
   add_format(pipeline, job, target, geometry, blank);
+  add_digests(pipeline, target, nbd_uri_for_people(source.location), lifeline);
   co_return pipeline;
 }
 

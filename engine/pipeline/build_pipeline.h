@@ -32,6 +32,7 @@ struct TargetPlace {
   std::string format;  ///< "qcow2", "raw" or "luks" (a raw disk in a LUKS container)
   std::optional<Compression> compression;
   std::shared_ptr<ImageKey> key;  ///< null: not encrypted
+  std::string digests;            ///< path of the new file for the disk's digests; empty: none are taken
 
   /// When it is encrypted, it is so as a LUKS container: readers do not decrypt compressed clusters inside a qcow2, so what is
   /// compressed too is a compressed qcow2 inside of a container (ARCHITECTURE.md, "What we write, and never write").

@@ -48,6 +48,12 @@ struct DiskCopy::Buffers {
   Buffer streams;
 };
 
+/// What is known of an item before it is its turn.
+struct DiskCopy::Encoded {
+  std::vector<EncodedRun> runs;               ///< that are not zero
+  std::vector<digests::PieceDigest> digests;  ///< of the bytes as they were read
+};
+
 DiskCopy::DiskCopy(JobLoop& job, DiskPipeline pipeline, Limiter& limiter, LifelineState* lifeline)
     : job_(job),
       pipeline_(std::move(pipeline)),
@@ -84,18 +90,20 @@ asio::awaitable<void> DiskCopy::find_work() {
 asio::awaitable<void> DiskCopy::work() {
   Buffers buffers(pipeline_);
   while (const auto item = co_await queue_.pop()) {
-    std::vector<EncodedRun> runs;
-    if (item->kind == ExtentKind::data) runs = co_await fetch(*item, buffers);
-    WriteBatch batch;
+    Encoded encoded;
+    if (item->kind == ExtentKind::data) encoded = co_await fetch(*item, buffers);
+    WriteBatch batch, digests;
     co_await turnstile_.enter(item->sequence);
-    place(*item, runs, batch);
+    place(*item, encoded.runs, batch);
+    if (pipeline_.digests) pipeline_.digests->add(item->range, encoded.digests, digests);
     turnstile_.leave();
     if (!batch.empty()) co_await write(batch);
+    if (!digests.empty()) co_await pipeline_.digests->write(digests);
     account(*item);
   }
 }
 
-asio::awaitable<std::vector<EncodedRun>> DiskCopy::fetch(const WorkItem& item, Buffers& buffers) {
+asio::awaitable<DiskCopy::Encoded> DiskCopy::fetch(const WorkItem& item, Buffers& buffers) {
   const auto bytes = guest_bytes(item, buffers);
   for (std::uint64_t done = 0, length = 0; done < bytes.size(); done += length) {
     length = std::min(limiter_.most_at_once(pipeline_.unit), bytes.size() - done);
@@ -114,16 +122,28 @@ std::span<std::byte> DiskCopy::guest_bytes(const WorkItem& item, Buffers& buffer
   return buffers.guest.first(round_up(item.range.length, pipeline_.cluster));
 }
 
-asio::awaitable<std::vector<EncodedRun>> DiskCopy::encode(const WorkItem& item, Buffers& buffers) {
+/// What the last piece has behind the last cluster is zero too.
+std::span<const std::byte> DiskCopy::whole_pieces(const WorkItem& item, Buffers& buffers) const {
+  const std::uint64_t read = guest_bytes(item, buffers).size();
+  const auto pieces = buffers.guest.first(round_up(read, pipeline_.digests->piece_size()));
+  std::fill(pieces.begin() + static_cast<std::ptrdiff_t>(read), pieces.end(), std::byte{0});
+  return pieces;
+}
+
+// The digests come first: whatever is done to the bytes from here on must not change what is known of them.
+asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffers& buffers) {
   const auto bytes = guest_bytes(item, buffers);
-  std::vector<EncodedRun> runs;
+  Encoded encoded;
   const StageClock::Visit encoding(clocks().encode);
-  auto encode_now = [&] { runs = pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole()); };
+  auto encode_now = [&] {
+    if (pipeline_.digests) encoded.digests = pipeline_.digests->take(item.range.start, whole_pieces(item, buffers));
+    encoded.runs = pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole());
+  };
   if (pipeline_.encoder->compresses())
     co_await on_thread(job_.pool(), encode_now);
   else
     encode_now();
-  co_return runs;
+  co_return encoded;
 }
 
 void DiskCopy::place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch) {
@@ -165,6 +185,7 @@ asio::awaitable<void> DiskCopy::finish() {
     co_await pipeline_.target->apply(header);
   }
   counts_.stored_bytes = co_await pipeline_.target->close(layout_->file_size());
+  if (pipeline_.digests) co_await pipeline_.digests->finish();
   layout_.reset();
 }
 

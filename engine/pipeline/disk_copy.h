@@ -14,6 +14,7 @@
 #include "engine/io/block_target.h"
 #include "engine/io/limiter.h"
 #include "engine/io/luks_target.h"
+#include "engine/pipeline/disk_digests.h"
 #include "engine/pipeline/encoder.h"
 #include "engine/pipeline/extent_splitter.h"
 #include "engine/pipeline/job_loop.h"
@@ -38,9 +39,10 @@ struct DiskPipeline {
   std::unique_ptr<Encoder> encoder;
   std::function<std::unique_ptr<ImageLayout>()> begin_layout;  ///< its tables take memory: only while the disk is copied
   std::unique_ptr<BlockTarget> target;
+  std::unique_ptr<DiskDigests> digests;                ///< null: none are taken
   const LuksTarget* encryption = nullptr;              ///< the node of `target` that encrypts, if any: for the report
   std::uint64_t cluster = 0;                           ///< bytes: the unit in which zeroes are found and data is stored
-  std::uint64_t unit = 0;                              ///< bytes: reads are whole units; a multiple of `cluster`
+  std::uint64_t unit = 0;                              ///< bytes: reads are whole units; a multiple of `cluster`, and of a digest's piece
   std::uint64_t item = 0;                              ///< bytes of one worker's buffer, a multiple of `unit`
   std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;
@@ -70,6 +72,8 @@ class DiskCopy {
     return pipeline_.encryption == nullptr ? 0 : pipeline_.encryption->cpu_seconds();
   }
   const Encoder& encoder() const noexcept { return *pipeline_.encoder; }
+  /// Null: none were taken.
+  const DiskDigests* digests() const noexcept { return pipeline_.digests.get(); }
   /// Bytes that run() holds at most.
   std::uint64_t memory() const noexcept { return pipeline_.memory; }
   std::uint64_t virtual_size() const noexcept { return pipeline_.source->traits().size; }
@@ -77,11 +81,13 @@ class DiskCopy {
  private:
   class Buffer;
   struct Buffers;
+  struct Encoded;
   asio::awaitable<void> find_work();
   asio::awaitable<void> work();
-  asio::awaitable<std::vector<EncodedRun>> fetch(const WorkItem& item, Buffers& buffers);
+  asio::awaitable<Encoded> fetch(const WorkItem& item, Buffers& buffers);
   std::span<std::byte> guest_bytes(const WorkItem& item, Buffers& buffers) const;
-  asio::awaitable<std::vector<EncodedRun>> encode(const WorkItem& item, Buffers& buffers);
+  std::span<const std::byte> whole_pieces(const WorkItem& item, Buffers& buffers) const;
+  asio::awaitable<Encoded> encode(const WorkItem& item, Buffers& buffers);
   void place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch);
   asio::awaitable<void> write(WriteBatch& batch);
   asio::awaitable<void> finish();

@@ -70,6 +70,7 @@ std::string differences(const CatalogueSet& set) {
   };
   for (const auto& disk : set.manifest->disks) {
     if (auto text = differs(disk.file, disk.stored_bytes); !text.empty()) return text;
+    if (auto text = differs(disk.digests.file, disk.digests.size); !text.empty()) return text;
   }
   for (const auto& file : set.manifest->files) {
     if (auto text = differs(file.name, file.size); !text.empty()) return text;

@@ -28,7 +28,14 @@ Json disk_json(const ManifestDisk& disk) {
           {"virtual_size", disk.virtual_size},
           {"stored_bytes", disk.stored_bytes},
           {"data_bytes", disk.data_bytes},
-          {"zero_bytes", disk.zero_bytes}};
+          {"zero_bytes", disk.zero_bytes},
+          {"luks_uuid", disk.luks_uuid},
+          {"digests",
+           {{"file", disk.digests.file},
+            {"size", disk.digests.size},
+            {"kind", disk.digests.kind},
+            {"piece_size", disk.digests.piece_size},
+            {"root", disk.digests.root}}}};
 }
 
 Json warnings_json(const std::vector<std::string>& warnings) {
@@ -46,17 +53,18 @@ bool is_file_name(std::string_view name) noexcept {
   return length && name.front() != '.' && name.find('/') == std::string_view::npos && is_plain_text(name);
 }
 
-std::string write_manifest(const Manifest& manifest) {
+std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_key) {
   Json disks = Json::array();
   for (const auto& disk : manifest.disks) disks.push_back(disk_json(disk));
   Json files = Json::array();
-  for (const auto& file : manifest.files) files.push_back({{"name", file.name}, {"size", file.size}});
+  for (const auto& file : manifest.files) files.push_back({{"name", file.name}, {"size", file.size}, {"sha256", file.sha256}});
   const Json json = {{"format", "nasbackup set"},
-                     {"version", 1},
+                     {"version", kManifestVersion},
                      {"set", manifest.set},
                      {"time", manifest.time},
                      {"run", manifest.run},
                      {"kind", manifest.kind},
+                     {"parent", nullptr},
                      {"consistency", manifest.consistency},
                      {"tool", {{"name", "nasbackup"}, {"version", shown(manifest.tool_version)}}},
                      {"vm", {{"name", shown(manifest.vm_name)}, {"uuid", shown(manifest.vm_uuid)}}},
@@ -67,7 +75,7 @@ std::string write_manifest(const Manifest& manifest) {
                      {"disks", disks},
                      {"files", files},
                      {"warnings", warnings_json(manifest.warnings)}};
-  return json.dump(2) + '\n';
+  return seal_text(json.dump(2), manifest.seal.keys, set_key);
 }
 
 }  // namespace nasbackup::set

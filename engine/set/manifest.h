@@ -12,7 +12,25 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/set/manifest_seal.h"
+
 namespace nasbackup::set {
+
+inline constexpr char kDigestsXxh3[] = "xxh3-128";
+inline constexpr char kDigestsGmac[] = "gmac-aes-256";
+/// What the name of a disk's digest file has behind that of its image.
+inline constexpr char kDigestsSuffix[] = ".digests";
+
+/// A disk's digest file (docs/formats/digests.md).
+struct ManifestDigests {
+  std::string file;
+  std::uint64_t size = 0;           ///< of the file
+  std::string kind = kDigestsXxh3;  ///< or kDigestsGmac, when the images are encrypted
+  std::uint64_t piece_size = 65536;
+  std::string root;  ///< 64 hexadecimal digits
+
+  friend bool operator==(const ManifestDigests&, const ManifestDigests&) = default;
+};
 
 struct ManifestDisk {
   std::string name;         ///< target (vda), or disk0, disk1 … without libvirt
@@ -27,14 +45,17 @@ struct ManifestDisk {
   std::uint64_t stored_bytes = 0;  ///< size of the image file
   std::uint64_t data_bytes = 0;    ///< read as data
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
+  std::string luks_uuid;           ///< of the image; empty: not encrypted
+  ManifestDigests digests;
 
   friend bool operator==(const ManifestDisk&, const ManifestDisk&) = default;
 };
 
-/// A file of the set that is neither an image nor the manifest.
+/// A file of the set that is neither an image, nor its digests, nor the manifest.
 struct ManifestFile {
   std::string name;
   std::uint64_t size = 0;
+  std::string sha256;  ///< 64 hexadecimal digits
 
   friend bool operator==(const ManifestFile&, const ManifestFile&) = default;
 };
@@ -54,13 +75,15 @@ struct Manifest {
   std::vector<ManifestDisk> disks;
   std::vector<ManifestFile> files;
   std::vector<std::string> warnings;
+  ManifestSeal seal;  ///< of what is written, only the keys are taken from here
 
   friend bool operator==(const Manifest&, const Manifest&) = default;
 };
 
 inline constexpr char kManifestName[] = "manifest.json";
 /// A manifest with 1024 disks and long names fits; a hostile one of this size parses into some tens of megabytes.
-constexpr std::size_t kMaxManifestSize = 1 << 20;
+constexpr std::size_t kMaxManifestSize = 2 << 20;
+constexpr unsigned kManifestVersion = 2;
 constexpr std::size_t kMaxManifestDisks = 1024;
 constexpr std::size_t kMaxManifestFiles = 4096;
 constexpr std::size_t kMaxManifestWarnings = 256;
@@ -70,11 +93,15 @@ constexpr std::size_t kMaxFileName = 255;       ///< NAME_MAX
 /// A name that stays inside its directory and is visible there: no '/', no leading '.', plain UTF-8, at most 255 bytes.
 bool is_file_name(std::string_view name) noexcept;
 
-/// The manifest as JSON text. Control characters and bytes that are not UTF-8 become '?'; what is too long is cut.
-std::string write_manifest(const Manifest& manifest);
+/// The manifest as JSON text. Control characters and bytes that are not UTF-8 become '?'; what is too long is cut. `set_key`: of a
+/// set whose images are encrypted; else null.
+std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_key = nullptr);
 
 /// Throws Fault(damaged) naming `where` for everything that write_manifest would not write, but unknown keys, which are
-/// skipped; Fault(failed) for a version or kind that this program does not know.
+/// skipped; Fault(failed) for a version or kind that this program does not know. Damage is found here, forgery by check_seal().
 Manifest read_manifest(std::string_view text, const std::string& where);
+
+/// Throws Fault(damaged) unless the manifest that was read from `text` is what the holder of the set key wrote.
+void check_seal(std::string_view text, const Manifest& manifest, const crypto::Secret& set_key, const std::string& where);
 
 }  // namespace nasbackup::set

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/io/fault.h"
+#include "engine/set/hex.h"
 #include "engine/set/manifest.h"
 #include "engine/set/run_lock.h"
 #include "engine/set/set_name.h"
@@ -17,7 +18,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxDepth = 8;                    // ours is 3; deeper JSON costs memory for nothing
+constexpr int kMaxDepth = 8;                    // ours is 4; deeper JSON costs memory for nothing
 constexpr std::uint64_t kMaxSize = 1ull << 62;  // sums of a few sizes must not overflow
 constexpr std::uint64_t kMaxTotal = 1ull << 63;
 
@@ -60,12 +61,24 @@ class Fields {
     return name;
   }
 
+  /// Bytes as hexadecimal digits; the text.
+  template <std::size_t N>
+  std::string hex(const char* key) const {
+    std::string digits = text(key);
+    if (!from_hex<N>(digits)) fail(key, "is not " + std::to_string(2 * N) + " hexadecimal digits");
+    return digits;
+  }
+
   std::uint64_t size(const char* key, std::uint64_t limit = kMaxSize) const {
     const Json& value = get(key);
     if (!value.is_number_unsigned()) fail(key, "is not a whole number");
     const auto number = value.get<std::uint64_t>();
     if (number > limit) fail(key, "is too large");
     return number;
+  }
+
+  void require_null(const char* key) const {
+    if (!get(key).is_null()) fail(key, "is not null");
   }
 
   /// The members of a list of at most `limit`, each with its place for messages.
@@ -95,6 +108,28 @@ class Fields {
   std::string where_;
 };
 
+bool is_power_of_two(std::uint64_t n) noexcept { return n != 0 && (n & (n - 1)) == 0; }
+
+/// A UUID as LUKS headers have it, or nothing.
+std::string read_uuid(const Fields& fields) {
+  const std::string uuid = fields.text("luks_uuid", 36);
+  if (uuid.find_first_not_of("0123456789abcdef-") != std::string::npos || (!uuid.empty() && uuid.size() != 36))
+    fields.fail("luks_uuid", "is not a UUID");
+  return uuid;
+}
+
+ManifestDigests read_digests(const Fields& fields) {
+  ManifestDigests digests;
+  digests.file = fields.file_name("file");
+  digests.size = fields.size("size");
+  digests.kind = fields.text("kind");
+  if (digests.kind != kDigestsXxh3 && digests.kind != kDigestsGmac) fields.fail("kind", "is not a kind of digests");
+  digests.piece_size = fields.size("piece_size", 2u << 20);
+  if (digests.piece_size < 65536 || !is_power_of_two(digests.piece_size)) fields.fail("piece_size", "is not the size of a piece");
+  digests.root = fields.hex<32>("root");
+  return digests;
+}
+
 ManifestDisk read_disk(const Fields& fields) {
   ManifestDisk disk;
   disk.name = fields.text("name");
@@ -109,6 +144,8 @@ ManifestDisk read_disk(const Fields& fields) {
   disk.stored_bytes = fields.size("stored_bytes");
   disk.data_bytes = fields.size("data_bytes");
   disk.zero_bytes = fields.size("zero_bytes");
+  disk.luks_uuid = read_uuid(fields);
+  disk.digests = read_digests(fields.object("digests"));
   return disk;
 }
 
@@ -116,15 +153,15 @@ void check_version(const Fields& top, const std::string& where) {
   if (top.text("format") != "nasbackup set") top.fail("format", "is not that of a nasbackup set");
   const auto version = top.size("version");
   if (version == 0) top.fail("version", "is 0");
-  if (version == 1) return;
+  if (version == kManifestVersion) return;
   throw Fault(FaultKind::failed,
-              where + ": version " + std::to_string(version) + ": this program reads version 1; a newer nasbackup wrote it");
+              where + ": version " + std::to_string(version) + ": this program reads version " + std::to_string(kManifestVersion) +
+                  (version < kManifestVersion ? "; a nasbackup wrote it that had no digests yet" : "; a newer nasbackup wrote it"));
 }
 
 void read_options(const Fields& options, Manifest& manifest) {
   manifest.cluster_size = options.size("cluster_size", 2u << 20);
-  const bool power_of_two = (manifest.cluster_size & (manifest.cluster_size - 1)) == 0;
-  if (manifest.cluster_size < 512 || !power_of_two) options.fail("cluster_size", "is not a qcow2 cluster size");
+  if (manifest.cluster_size < 512 || !is_power_of_two(manifest.cluster_size)) options.fail("cluster_size", "is not a qcow2 cluster size");
   manifest.compression = options.text("compression");
   manifest.encryption = options.text("encryption");
   if (manifest.encryption != "none" && manifest.encryption != "luks") options.fail("encryption", "is neither 'none' nor 'luks'");
@@ -141,6 +178,7 @@ void read_head(const Fields& top, const std::string& where, Manifest& manifest) 
   manifest.kind = top.text("kind");
   if (manifest.kind != "full")
     throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full'");
+  top.require_null("parent");
   manifest.consistency = top.text("consistency");
   if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
     top.fail("consistency", "is neither 'crash' nor 'filesystem'");
@@ -161,8 +199,33 @@ void check_files(const Fields& top, const Manifest& manifest) {
     virtual_size += guest;
     if (stored > kMaxTotal || virtual_size > kMaxTotal) top.fail("disks, files", "are too large together");
   };
-  for (const auto& disk : manifest.disks) add(disk.file, disk.stored_bytes, disk.virtual_size);
+  for (const auto& disk : manifest.disks) {
+    add(disk.file, disk.stored_bytes, disk.virtual_size);
+    add(disk.digests.file, disk.digests.size, 0);
+  }
   for (const auto& file : manifest.files) add(file.name, file.size, 0);
+}
+
+ManifestSeal read_seal(const Fields& fields, const std::string& where) {
+  ManifestSeal seal;
+  seal.sha256 = fields.hex<32>("sha256");
+  if (!fields.text("hmac_sha256").empty()) seal.hmac = fields.hex<32>("hmac_sha256");
+  fields.each("keys", kMaxManifestDisks, [&](const Json& key, const std::string& at) {
+    const auto wrapping = key.is_string() ? from_hex<crypto::kWrappingBytes>(key.get_ref<const std::string&>()) : std::nullopt;
+    if (!wrapping) throw Fault(FaultKind::damaged, at + " is not a wrapped key (" + where + ")");
+    seal.keys.push_back(*wrapping);
+  });
+  return seal;
+}
+
+/// All of a set is encrypted and authenticated, or nothing: a set that says one thing here and another there was tampered with.
+void check_encryption(const Fields& top, const Manifest& manifest) {
+  const bool encrypted = manifest.encryption == "luks";
+  if (manifest.seal.hmac.empty() == encrypted) top.fail("seal.hmac_sha256", "does not fit the encryption");
+  if (manifest.seal.keys.size() != (encrypted ? manifest.disks.size() : 0)) top.fail("seal.keys", "do not fit the disks");
+  for (const ManifestDisk& disk : manifest.disks)
+    if (disk.luks_uuid.empty() == encrypted || (disk.digests.kind == kDigestsGmac) != encrypted)
+      top.fail("disks", "do not fit the encryption");
 }
 
 Manifest read_fields(const Json& json, const std::string& where) {
@@ -174,7 +237,7 @@ Manifest read_fields(const Json& json, const std::string& where) {
            [&](const Json& disk, const std::string& at) { manifest.disks.push_back(read_disk(Fields(disk, at))); });
   top.each("files", kMaxManifestFiles, [&](const Json& file, const std::string& at) {
     const Fields fields(file, at);
-    manifest.files.push_back({fields.file_name("name"), fields.size("size")});
+    manifest.files.push_back({fields.file_name("name"), fields.size("size"), fields.hex<32>("sha256")});
   });
   top.each("warnings", kMaxManifestWarnings, [&](const Json& warning, const std::string& at) {
     const bool good = warning.is_string() && warning.get_ref<const std::string&>().size() <= kMaxManifestText &&
@@ -182,21 +245,35 @@ Manifest read_fields(const Json& json, const std::string& where) {
     if (!good) throw Fault(FaultKind::damaged, at + " is not a plain string");
     manifest.warnings.push_back(warning.get<std::string>());
   });
+  manifest.seal = read_seal(top.object("seal"), where);
   check_files(top, manifest);
+  check_encryption(top, manifest);
   return manifest;
+}
+
+[[noreturn]] void throw_unsealed(const std::string& where) {
+  throw Fault(FaultKind::damaged, where + ": seal: is missing, or not that of what stands before it: the manifest was changed");
 }
 
 }  // namespace
 
 Manifest read_manifest(std::string_view text, const std::string& where) {
-  if (text.size() > kMaxManifestSize) throw Fault(FaultKind::damaged, where + ": longer than 1 MiB");
+  if (text.size() > kMaxManifestSize) throw Fault(FaultKind::damaged, where + ": longer than 2 MiB");
   Json json;
   try {
     json = Json::parse(text.begin(), text.end(), Bouncer());
   } catch (const std::exception& error) {
     throw Fault(FaultKind::damaged, where + ": not a manifest: " + plain_text(error.what(), 200));
   }
-  return read_fields(json, where);
+  if (!is_undamaged(text)) throw_unsealed(where);
+  Manifest manifest = read_fields(json, where);
+  if (!ends_with_seal(text, manifest.seal)) throw_unsealed(where);
+  return manifest;
+}
+
+void check_seal(std::string_view text, const Manifest& manifest, const crypto::Secret& set_key, const std::string& where) {
+  if (!is_authentic(text, manifest.seal, set_key))
+    throw Fault(FaultKind::damaged, where + ": seal: the HMAC is not that of the manifest: it was changed");
 }
 
 }  // namespace nasbackup::set

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "engine/io/fault.h"
 #include "engine/set/free_space.h"
@@ -87,32 +88,39 @@ void PartialSet::add_file(const std::string& name, std::string_view content) {
   assert(partial_);
   if (!is_file_name(name) || name == kManifestName) throw Fault(FaultKind::usage, "set: not a file name: '" + name + "'");
   write_new_file(*partial_, name, content, OnDisk::later);  // publish() sees to it
+  sha256_[name] = sha256_of(content);
 }
 
-/// Every file on the disk, every image of the manifest there, every other file in the manifest.
+/// Every file on the disk, every image of the manifest and its digests there, every other file in the manifest.
 void PartialSet::sync_files(Manifest& manifest) const {
   auto names = partial_->names();
   std::sort(names.begin(), names.end());
-  manifest.files.clear();
-  for (auto& disk : manifest.disks) {
-    const auto found = std::find(names.begin(), names.end(), disk.file);
-    if (found == names.end()) throw Fault(FaultKind::failed, partial_->path_of(disk.file) + ": the image is missing");
+  const auto sync_large = [&](const std::string& name, std::uint64_t& size) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found == names.end()) throw Fault(FaultKind::failed, partial_->path_of(name) + ": is missing");
     names.erase(found);
-    const std::uint64_t size = sync_file(*partial_, disk.file);
-    if (disk.stored_bytes != 0 && disk.stored_bytes != size) {
-      throw Fault(FaultKind::failed, partial_->path_of(disk.file) + ": has " + std::to_string(size) + " bytes, " +
-                                         std::to_string(disk.stored_bytes) + " were written");
-    }
-    disk.stored_bytes = size;
+    const std::uint64_t written = std::exchange(size, sync_file(*partial_, name));
+    if (written != 0 && written != size)
+      throw Fault(FaultKind::failed, partial_->path_of(name) + ": has " + std::to_string(size) + " bytes, " + std::to_string(written) +
+                                         " were written");
+  };
+  for (auto& disk : manifest.disks) {
+    sync_large(disk.file, disk.stored_bytes);
+    sync_large(disk.digests.file, disk.digests.size);
   }
-  for (const auto& name : names) manifest.files.push_back({name, sync_file(*partial_, name)});
+  manifest.files.clear();
+  for (const auto& name : names) {
+    const std::uint64_t size = sync_file(*partial_, name);
+    const auto known = sha256_.find(name);
+    manifest.files.push_back({name, size, known != sha256_.end() ? known->second : file_sha256(*partial_, name, size)});
+  }
 }
 
-std::string PartialSet::write_manifest_file(Manifest& manifest) {
+std::string PartialSet::write_manifest_file(Manifest& manifest, const crypto::Secret* set_key) {
   manifest.set = name_.text();
   manifest.time = name_.rfc3339();
   manifest.run = options_.run_id;
-  std::string text = write_manifest(manifest);
+  std::string text = write_manifest(manifest, set_key);
   read_manifest(text, partial_->path_of(kManifestName));  // nothing is published that a reader would refuse
   write_new_file(*partial_, kManifestName, text);
   return text;
@@ -123,13 +131,13 @@ void PartialSet::sync_directory(const Directory& directory) const {
   options_.note(directory.path() + ": this file system cannot fsync a directory; the server decides when names are on disk");
 }
 
-std::string PartialSet::publish(Manifest manifest) {
+std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key) {
   assert(open_ && partial_);
   lock_.refresh();  // whoever took us for dead may be writing the next set now
   sync_files(manifest);
   for (;;) {
     name_ = first_free_name(*vm_, name_);
-    manifest_text_ = write_manifest_file(manifest);
+    manifest_text_ = write_manifest_file(manifest, set_key);
     sync_directory(*partial_);
     partial_.reset();
     const auto moved = move_into_place(*vm_, partial_name_, name_.text(), manifest_text_, options_.rename_patience);

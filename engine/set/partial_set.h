@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -81,10 +82,10 @@ class PartialSet {
   /// TargetLock::refresh().
   void refresh() { lock_.refresh(); }
 
-  /// Makes it a set and returns its path. The caller fills in the manifest's kind, consistency, VM, disks (stored_bytes may
-  /// be 0), options and warnings; set, time, run and files are filled in here, from what is in the directory. On a Fault
-  /// nothing is published.
-  std::string publish(Manifest manifest);
+  /// Makes it a set and returns its path. The caller fills in the manifest's kind, consistency, VM, disks (stored_bytes
+  /// and digests.size may be 0), options, warnings and the seal's keys; set, time, run and files are
+  /// filled in here, from what is in the directory. `set_key`: of a set that is encrypted. On a Fault nothing is published.
+  std::string publish(Manifest manifest, const crypto::Secret* set_key = nullptr);
 
   /// Removes it. What cannot be removed now is left to the next run's sweep.
   void discard() noexcept;
@@ -94,7 +95,7 @@ class PartialSet {
   LockOptions lock_options() const;
   void open_partial();
   void sync_files(Manifest& manifest) const;
-  std::string write_manifest_file(Manifest& manifest);
+  std::string write_manifest_file(Manifest& manifest, const crypto::Secret* set_key);
   void sync_directory(const Directory& directory) const;
 
   SetOptions options_;
@@ -106,6 +107,7 @@ class PartialSet {
   std::optional<Directory> partial_;  ///< closed (empty) from the rename on
   SetName name_;
   std::string manifest_text_;
+  std::map<std::string, std::string> sha256_;  ///< of what add_file() was given, by name
   bool open_ = false;  ///< there is a partial directory to publish or discard
 };
 

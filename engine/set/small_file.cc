@@ -7,7 +7,13 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "crypto/digest.h"
 #include "engine/io/fault.h"
+#include "engine/set/hex.h"
 
 namespace nasbackup::set {
 
@@ -53,6 +59,12 @@ void sync_and_close(FileDescriptor fd, const std::string& path, LifelineState* s
     if (::fsync(fd.get()) != 0) throw_target_errno(errno, path, "fsync failed");
   }
   close_file(std::move(fd), path, state);
+}
+
+std::string hex_of(crypto::Digest& digest) {
+  std::array<std::byte, 32> value;
+  digest.finish(value);
+  return to_hex(value);
 }
 
 std::string read_up_to(const FileDescriptor& fd, std::size_t limit, const std::string& path, LifelineState* state) {
@@ -110,6 +122,36 @@ bool overwrite_file(const Directory& directory, const std::string& name, std::st
   write_all(fd, content, path, directory.state());
   sync_and_close(std::move(fd), path, directory.state());
   return true;
+}
+
+std::string file_sha256(const Directory& directory, const std::string& name, std::uint64_t size, const std::function<void()>& go_on) {
+  const auto path = directory.path_of(name);
+  const auto fd = open_file(directory, name, O_RDONLY);
+  if (!fd && errno == ENOENT) throw Fault(FaultKind::damaged, path + ": is missing");
+  if (!fd && errno == ELOOP) throw Fault(FaultKind::damaged, path + ": a symbolic link instead of a file");
+  if (!fd) throw_target_errno(errno, path, "cannot open it");
+  const auto there = static_cast<std::uint64_t>(status_of(fd, path, directory.state()).st_size);
+  if (there != size)
+    throw Fault(FaultKind::damaged, path + ": has " + std::to_string(there) + " bytes, the manifest says " + std::to_string(size));
+  crypto::Digest digest(crypto::Hash::sha256);
+  std::vector<std::byte> part(std::min<std::uint64_t>(size, 256u << 10));
+  for (std::uint64_t at = 0; at < size;) {
+    if (go_on) go_on();
+    TargetCall mark(directory.state());
+    const ssize_t n = ::pread(fd.get(), part.data(), std::min<std::uint64_t>(part.size(), size - at), static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_target_errno(errno, path, "read failed");
+    if (n == 0) throw Fault(FaultKind::damaged, path + ": ends at byte " + std::to_string(at));
+    digest.update(std::span(part).first(static_cast<std::size_t>(n)));
+    at += static_cast<std::uint64_t>(n);
+  }
+  return hex_of(digest);
+}
+
+std::string sha256_of(std::string_view content) {
+  crypto::Digest digest(crypto::Hash::sha256);
+  digest.update(std::as_bytes(std::span(content)));
+  return hex_of(digest);
 }
 
 std::uint64_t sync_file(const Directory& directory, const std::string& name) {

@@ -117,7 +117,7 @@ class InfoTest(CliTest):
 
     def test_of_a_set_with_an_image_that_cannot_be_read_tells_the_rest(self):
         self.assert_status(self.run_command("backup", "--disk", self.raw, "--name", "web", "--to", self.out), DONE)
-        image = next(self.out.glob("web/*/root.*"))
+        image = next(self.out.glob("web/*/root.*.qcow2"))
         image.write_bytes(b"QFI\xfb\0\0\0\1" + image.read_bytes()[8:])
         told = self.told(self.out / "web")
         self.assertIn("version: 1", told["note"])

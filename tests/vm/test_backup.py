@@ -40,8 +40,10 @@ class ARunningVm(lab.LabTest):
         place = self.one_set(domain)
         self.assertRegex(place.name, r"^\d{4}\.\d\d\.\d\d\.\d\d\.\d\d\.\d\d$")
         names = {path.name for path in place.iterdir()}
-        self.assertEqual(len([name for name in names if name.startswith("root.e0a1")]), 1, names)
-        self.assertEqual(len([name for name in names if name.startswith("datadisk.")]), 2, names)
+        images = [name for name in names if name.endswith(".qcow2")]
+        self.assertEqual(len([name for name in images if name.startswith("root.e0a1")]), 1, names)
+        self.assertEqual(len([name for name in images if name.startswith("datadisk.")]), 2, names)
+        self.assertLessEqual({f"{name}.digests" for name in images}, names)
         self.assertLessEqual({"domain-config.xml", "dominfo.xml", "domiflist.xml", "domblklist.xml", "manifest.json"}, names)
         for path in place.iterdir():
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600, path)
@@ -121,7 +123,7 @@ class ARunningVm(lab.LabTest):
         copies, exec_in_job = self.copies()
         self.assert_status(self.backup(domain, *exec_in_job), DONE)
         self.assert_backed_up(domain, {disk: copies / f"{disk}.raw" for disk in ("vda", "vdb", "vdc")})
-        names = sorted(path.name for path in self.one_set(domain).glob("datadisk.*"))
+        names = sorted(path.name for path in self.one_set(domain).glob("datadisk.*.qcow2"))
         self.assertEqual(len(names), 2)
         self.assertRegex(names[0], r"-\d\.qcow2$")
 
@@ -132,6 +134,19 @@ class ARunningVm(lab.LabTest):
         kept = {path.name: path.stat().st_size for path in self.one_set(domain).iterdir()}
         self.assertEqual(kept["nvram.fd"], (self.dir / "vars.fd").stat().st_size)
         self.assertTrue(any(name.startswith("tpm.") and size > 0 for name, size in kept.items()), kept)
+
+    def test_seals_its_firmware_variables_and_its_tpm_when_it_is_encrypted(self):
+        domain = self.domain(disks=[self.disk("vda", fill=MIB)], nvram=self.dir / "vars.fd", tpm=True, memory_mib=64)
+        key = self.dir / "key"
+        key.write_bytes(b"correct horse")
+        self.assert_status(self.backup(domain, "-e", key, "--insecure-pbkdf", "--pbkdf-iterations", "1000"), DONE)
+        kept = {path.name: path.read_bytes() for path in self.one_set(domain).iterdir()}
+        self.assertNotIn("nvram.fd", kept)
+        self.assertEqual(len(kept["nvram.fd.sealed"]), (self.dir / "vars.fd").stat().st_size + 64)
+        self.assertNotIn(b"_FVH", kept["nvram.fd.sealed"])
+        self.assertIn(b"_FVH", (self.dir / "vars.fd").read_bytes())
+        self.assertTrue(any(name.startswith("tpm.") and name.endswith(".sealed") for name in kept), kept.keys())
+        self.assertEqual([name for name in kept if name.startswith("tpm.") and not name.endswith(".sealed")], [])
 
     def test_that_cannot_show_its_firmware_variables_is_backed_up_with_a_warning(self):
         domain = self.domain(disks=[self.disk("vda", fill=MIB)], nvram=self.dir / "vars.fd", memory_mib=64)

@@ -37,7 +37,7 @@ TEST_F(Catalogue, ListsOurSetsWithTheirManifest) {
   EXPECT_EQ("vm1", sets[0].vm);
   EXPECT_EQ(SetName::parse(sets[0].name)->rfc3339(), sets[0].time);
   EXPECT_EQ(kRunA, sets[0].manifest.value().run);
-  EXPECT_EQ(5u + fs::file_size(path + "/manifest.json"), sets[0].stored_bytes());
+  EXPECT_EQ(5u + 7u + fs::file_size(path + "/manifest.json"), sets[0].stored_bytes());
 }
 
 TEST_F(Catalogue, ListsCloudStacksSetsWithWhatCanBeTold) {
@@ -110,6 +110,9 @@ TEST_F(Catalogue, SaysWhenFilesDifferFromTheManifest) {
   EXPECT_EQ("root.1.qcow2 has 17 bytes, the manifest says 5", find_set(path, nullptr).note);
   fs::remove(path + "/root.1.qcow2");
   EXPECT_EQ("root.1.qcow2 is missing", find_set(path, nullptr).note);
+  write(path + "/root.1.qcow2", "image");
+  fs::remove(path + "/root.1.qcow2.digests");
+  EXPECT_EQ("root.1.qcow2.digests is missing", find_set(path, nullptr).note);
 }
 
 TEST_F(Catalogue, SaysWhenASetWasRenamed) {

@@ -32,7 +32,7 @@ class EveryFailingCall : public SetFixture {
     arm(&calls);
     try {
       const auto set = PartialSet::begin(hasty, nullptr);
-      set->add_file("root.1.qcow2", "image");
+      add_image(*set);
       set->refresh();
       path = set->publish(manifest_with("root.1.qcow2"));
     } catch (const Fault& fault) {

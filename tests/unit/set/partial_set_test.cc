@@ -59,6 +59,7 @@ TEST_F(PartialSetOf, AVmIsHiddenUntilItIsPublished) {
   const auto set = PartialSet::begin(options(kRunA), nullptr);
   set->add_file("domain-config.xml", "<domain/>");
   write(set->image_path("root.1.qcow2"), "image");
+  write(set->image_path("root.1.qcow2.digests"), "digests");
   EXPECT_TRUE(list(target_, nullptr).empty());
   EXPECT_FALSE(is_set(vm_path(), nullptr));
 
@@ -72,22 +73,25 @@ TEST_F(PartialSetOf, AVmIsHiddenUntilItIsPublished) {
 
 TEST_F(PartialSetOf, AVmHoldsItsFilesAndAManifestThatNamesThem) {
   const auto path = make_set(kRunA);
-  EXPECT_EQ((std::vector<std::string>{"manifest.json", "root.1.qcow2"}), names_in(path));
+  EXPECT_EQ((std::vector<std::string>{"manifest.json", "root.1.qcow2", "root.1.qcow2.digests"}), names_in(path));
   const auto manifest = read_manifest(read(path + "/manifest.json"), "manifest");
   EXPECT_EQ(fs::path(path).filename(), manifest.set);
   EXPECT_EQ(kRunA, manifest.run);
   ASSERT_EQ(1u, manifest.disks.size());
   EXPECT_EQ(5u, manifest.disks[0].stored_bytes);
+  EXPECT_EQ(7u, manifest.disks[0].digests.size);
   EXPECT_TRUE(manifest.files.empty());
 }
 
 TEST_F(PartialSetOf, AVmListsFilesThatAreNoImages) {
   const auto set = PartialSet::begin(options(kRunA), nullptr);
-  set->add_file("root.1.qcow2", "image");
+  add_image(*set);
   set->add_file("dominfo.xml", "text");
   write(set->image_path("nvram.fd"), "123");
   const auto manifest = read_manifest(read(set->publish(manifest_with("root.1.qcow2")) + "/manifest.json"), "manifest");
-  EXPECT_EQ((std::vector<ManifestFile>{{"dominfo.xml", 4}, {"nvram.fd", 3}}), manifest.files);
+  EXPECT_EQ((std::vector<ManifestFile>{{"dominfo.xml", 4, "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"},
+                                       {"nvram.fd", 3, "a665a45920422f9d417e4867efdc4fb8a04a1f3fff1fa07e998e86f7f7a27ae3"}}),
+            manifest.files);
 }
 
 TEST_F(PartialSetOf, AVmIsClosedToOthers) {
@@ -109,7 +113,7 @@ TEST_F(PartialSetOf, AVmLeavesNothingButTheSet) {
 TEST_F(PartialSetOf, AVmThatIsNotPublishedLeavesNothing) {
   {
     const auto set = PartialSet::begin(options(kRunA), nullptr);
-    set->add_file("root.1.qcow2", "image");
+    add_image(*set);
   }
   EXPECT_TRUE(names_in(target_).empty());
   EXPECT_TRUE(names_in(run_directory_).empty());
@@ -141,7 +145,7 @@ TEST_F(PartialSetOf, AVmCannotBeBegunFromTwoHosts) {
 
 TEST_F(PartialSetOf, ARunThatLostItsLockDoesNotPublish) {
   const auto set = PartialSet::begin(options(kRunA), nullptr);
-  set->add_file("root.1.qcow2", "image");
+  add_image(*set);
   fs::remove(vm_path() + "/.nasbackup.lock/" + kRunA);
   EXPECT_FAULT(FaultKind::locked, set->publish(manifest_with("root.1.qcow2")));
   EXPECT_TRUE(list(target_, nullptr).empty());
@@ -158,7 +162,7 @@ TEST_F(PartialSetOf, ATakenSecondWaitsForTheNext) {
 
 TEST_F(PartialSetOf, ASecondTakenMeanwhileIsPutAsideAndNotReplaced) {
   const auto set = PartialSet::begin(options(kRunA), nullptr);
-  set->add_file("root.1.qcow2", "image");
+  add_image(*set);
   const auto begun = set->name();
   const auto theirs = vm_path() + '/' + begun.text();
   fs::create_directory(theirs);
@@ -174,9 +178,15 @@ TEST_F(PartialSetOf, AMissingImageIsNotPublished) {
   EXPECT_FAULT(FaultKind::failed, set->publish(manifest_with("root.1.qcow2")));
 }
 
-TEST_F(PartialSetOf, AnImageOfAnotherLengthThanWrittenIsNotPublished) {
+TEST_F(PartialSetOf, AMissingDigestFileIsNotPublished) {
   const auto set = PartialSet::begin(options(kRunA), nullptr);
   set->add_file("root.1.qcow2", "image");
+  EXPECT_FAULT(FaultKind::failed, set->publish(manifest_with("root.1.qcow2")));
+}
+
+TEST_F(PartialSetOf, AnImageOfAnotherLengthThanWrittenIsNotPublished) {
+  const auto set = PartialSet::begin(options(kRunA), nullptr);
+  add_image(*set);
   auto manifest = manifest_with("root.1.qcow2");
   manifest.disks[0].stored_bytes = 6;
   EXPECT_FAULT(FaultKind::failed, set->publish(manifest));
@@ -226,7 +236,7 @@ TEST_F(PartialSetOf, ALockedVmIsSaidBeforeTooLittleRoom) {
 TEST_F(PartialSetOf, AKilledRunIsSweptByTheNextAndNeverListed) {
   kill_in_the_middle(kRunA, std::chrono::microseconds(-1), [](const SetOptions& options, int ready) {
     const auto set = PartialSet::begin(options, nullptr);
-    set->add_file("root.1.qcow2", "image");
+    add_image(*set);
     set->add_file("dominfo.xml", "text");
     if (::write(ready, "r", 1) == 1) ::pause();
   });
@@ -250,7 +260,7 @@ TEST_F(PartialSetOf, ARunKilledAnywhereLeavesWholeSetsOnlyAndTheNextSucceeds) {
   for (int point = 0; point < 50; ++point) {
     kill_in_the_middle(fmt::format("{:016x}", point), run_time * point / 40, [](const SetOptions& options, int) {
       const auto set = PartialSet::begin(options, nullptr);
-      set->add_file("root.1.qcow2", "image");
+      add_image(*set);
       set->publish(manifest_with("root.1.qcow2"));
     });
     for (const auto& set : list(target_, nullptr)) {
@@ -269,7 +279,7 @@ TEST_F(PartialSetOf, WhatARunKilledAnywhereLeftIsSweptByTheNext) {
     const auto run_id = fmt::format("{:016x}", point);
     kill_in_the_middle(run_id, std::chrono::microseconds(point * 150), [](const SetOptions& options, int) {
       const auto set = PartialSet::begin(options, nullptr);
-      set->add_file("root.1.qcow2", "image");
+      add_image(*set);
       set->add_file("more", std::string(1 << 20, 'x'));
       ::pause();
     });
@@ -369,7 +379,7 @@ TEST_F(PartialSetOnAMount, ThatRefusesTheRenameForAWhileIsTriedAgain) {
   auto patient = options(kRunA);
   patient.rename_patience = std::chrono::minutes(5);
   const auto set = PartialSet::begin(patient, nullptr);
-  set->add_file("root.1.qcow2", "image");
+  add_image(*set);
   const auto partial = vm_path() + "/.partial-" + kRunA;
   if (!bind(partial)) GTEST_SKIP() << "a bind mount is not permitted: " << std::strerror(errno);
   std::jthread release([&] {
@@ -385,7 +395,7 @@ TEST_F(PartialSetOnAMount, ThatGoesOnRefusingTheRenamePublishesNothing) {
   auto hasty = options(kRunA);
   hasty.rename_patience = std::chrono::milliseconds(30);
   auto set = PartialSet::begin(hasty, nullptr);
-  set->add_file("root.1.qcow2", "image");
+  add_image(*set);
   if (!bind(vm_path() + "/.partial-" + kRunA)) GTEST_SKIP() << "a bind mount is not permitted: " << std::strerror(errno);
   EXPECT_FAULT(FaultKind::failed, set->publish(manifest_with("root.1.qcow2")));
   EXPECT_TRUE(list(target_, nullptr).empty());

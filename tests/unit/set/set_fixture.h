@@ -131,14 +131,22 @@ class SetFixture : public testing::Test {
     disk.source = "/images/1";
     disk.source_type = "file";
     disk.virtual_size = 1 << 20;
+    disk.digests.file = image + kDigestsSuffix;
+    disk.digests.root = std::string(64, '0');
     manifest.disks.push_back(disk);
     return manifest;
+  }
+
+  /// An image with its digests; what is in them is nothing to a partial set.
+  static void add_image(PartialSet& set) {
+    set.add_file("root.1.qcow2", "image");
+    set.add_file("root.1.qcow2.digests", "digests");
   }
 
   /// Writes one whole set; returns its path.
   std::string make_set(const std::string& run_id) const {
     const auto set = PartialSet::begin(options(run_id), nullptr);
-    set->add_file("root.1.qcow2", "image");
+    add_image(*set);
     return set->publish(manifest_with("root.1.qcow2"));
   }
 

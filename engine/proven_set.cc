@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// See proven_set.h.
+#include "engine/proven_set.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/io/fault.h"
+#include "engine/job_state.h"
+#include "engine/set/directory.h"
+#include "engine/set/hex.h"
+#include "engine/set/small_file.h"
+#include "formats/format_error.h"
+#include "formats/sealed_file.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// NVRAM and TPM state are bounded at 64 MiB when they are kept; sealing adds less than a KiB.
+constexpr std::size_t kMostSmallFile = (64u << 20) + 1024;
+
+[[noreturn]] void damaged(const std::string& where, const std::string& what) { throw Fault(FaultKind::damaged, where + ": " + what); }
+
+/// What an image of an encrypted set is found to be instead is damage, and no other failure.
+template <class Work>
+auto as_damage(Work&& work) {
+  try {
+    return work();
+  } catch (const Fault& fault) {
+    if (fault.kind() != FaultKind::not_found && dynamic_cast<const NotEncrypted*>(&fault) == nullptr) throw;
+    throw Fault(FaultKind::damaged, fault.what());
+  }
+}
+
+}  // namespace
+
+ProvenSet::ProvenSet(const std::string& path, const Passphrases& passphrases, const JobControl& control)
+    : control_(control), found_(set::find_set(path, state_of(control))) {
+  const auto directory = set::Directory::open(found_.path, state_of(control));
+  const std::string where = directory.path_of(set::kManifestName);
+  const auto file = set::read_small_file(directory, set::kManifestName, set::kMaxManifestSize);
+  if (!file) damaged(where, "is missing");
+  manifest_ = set::read_manifest(file->content, where);
+  if (manifest_.set != found_.name) damaged(where, "is that of another set: " + manifest_.set);
+  const bool sealed_with_key = !manifest_.seal.hmac.empty();
+  if (!sealed_with_key && !passphrases.empty()) damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
+  if (!sealed_with_key) return;
+  if (passphrases.empty()) throw Fault(FaultKind::wrong_key, found_.path + ": is encrypted: write -e FILE");
+  open_images(passphrases);
+  set::check_seal(file->content, manifest_, *set_key_, where);
+}
+
+void ProvenSet::open_images(const Passphrases& passphrases) {
+  if (manifest_.disks.empty()) damaged(path(), "is encrypted and has no image, so that nothing can prove its manifest");
+  luks::KeyRing ring = ring_of(passphrases, control_.stop);
+  for (std::size_t disk = 0; disk < manifest_.disks.size(); ++disk) {
+    go_on();
+    open_image(manifest_.disks[disk], ring);
+    unwrap(disk);
+  }
+}
+
+void ProvenSet::open_image(const set::ManifestDisk& disk, luks::KeyRing& ring) {
+  as_damage([&] {
+    const LuksHeaderFile header(image_path(disk), ImageBytes::Access::read, state_of(control_));
+    if (header.facts().uuid != disk.luks_uuid)
+      damaged(image_path(disk), "LUKS header: uuid: " + header.facts().uuid + ", the manifest says " + disk.luks_uuid);
+    try {
+      luks::require_supported(header.facts());
+    } catch (const FormatError& error) {
+      damaged(image_path(disk), error.what());  // none of ours
+    }
+    volume_keys_.push_back(std::move(header.unlock(ring).volume_key));
+  });
+}
+
+void ProvenSet::unwrap(std::size_t disk) {
+  auto key = crypto::unwrap_key(volume_keys_[disk].bytes(), set::kSetKeyPurpose, manifest_.seal.keys[disk]);
+  const std::string where = path() + "/" + set::kManifestName, what = "seal: keys[" + std::to_string(disk) + "]";
+  if (!key) damaged(where, what + ": does not belong to " + manifest_.disks[disk].file);
+  if (set_key_ && !crypto::same_bytes(set_key_->bytes(), key->bytes())) damaged(where, what + ": is another set's key");
+  if (!set_key_) set_key_ = std::move(key);
+}
+
+void ProvenSet::go_on() const {
+  if (control_.stop.stop_requested()) throw Fault(FaultKind::interrupted, "stopped");
+}
+
+std::vector<std::string> ProvenSet::damage() const {
+  std::vector<std::string> lines;
+  const auto collect = [&](auto&& look) {
+    try {
+      look();
+    } catch (const Fault& fault) {
+      if (fault.kind() != FaultKind::damaged) throw;
+      lines.push_back(fault.what());
+    }
+  };
+  const auto directory = set::Directory::open(path(), state_of(control_));
+  for (std::size_t i = 0; i < manifest_.disks.size(); ++i) {
+    const set::ManifestDisk& disk = manifest_.disks[i];
+    collect([&] {
+      const auto status = directory.stat(disk.file);
+      if (!status || !S_ISREG(status->st_mode)) damaged(image_path(disk), "is missing");
+      if (static_cast<std::uint64_t>(status->st_size) != disk.stored_bytes)
+        damaged(image_path(disk), "has " + std::to_string(status->st_size) + " bytes, the manifest says " + std::to_string(disk.stored_bytes));
+    });
+    collect([&] { digests_of(i); });
+  }
+  for (const set::ManifestFile& file : manifest_.files)
+    collect([&] {
+      const std::string sha256 = set::file_sha256(directory, file.name, file.size, [&] { go_on(); });
+      if (sha256 != file.sha256) damaged(directory.path_of(file.name), "SHA-256: " + sha256 + ", the manifest says " + file.sha256);
+    });
+  return lines;
+}
+
+std::unique_ptr<DigestFile> ProvenSet::digests_of(std::size_t index) const {
+  const set::ManifestDisk& disk = manifest_.disks[index];
+  auto file = std::make_unique<DigestFile>(path() + "/" + disk.digests.file, volume_key(index), state_of(control_));
+  const auto expect = [&](const char* what, std::uint64_t found, std::uint64_t expected) {
+    if (found != expected)
+      damaged(file->path(), std::string(what) + ": " + std::to_string(found) + ", the manifest says " + std::to_string(expected));
+  };
+  expect("bytes", file->file_size(), disk.digests.size);
+  expect("virtual size", file->reader().virtual_size(), disk.virtual_size);
+  expect("piece size", file->reader().piece_size(), disk.digests.piece_size);
+  file->check(*set::from_hex<sizeof(digests::Root)>(disk.digests.root), [&] { go_on(); });
+  return file;
+}
+
+std::vector<std::byte> ProvenSet::small_file(const std::string& name) const {
+  const auto entry = std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const auto& file) { return file.name == name; });
+  const std::string where = path() + "/" + name;
+  if (entry == manifest_.files.end()) throw Fault(FaultKind::not_found, where + ": the set has no such file");
+  const auto directory = set::Directory::open(path(), state_of(control_));
+  const auto file = set::read_small_file(directory, name, std::min<std::uint64_t>(entry->size, kMostSmallFile));
+  if (!file) damaged(where, "is missing");
+  if (file->content.size() != entry->size || set::sha256_of(file->content) != entry->sha256)
+    damaged(where, "is not what the manifest says: size or SHA-256");
+  const auto bytes = std::as_bytes(std::span(file->content));
+  if (!encrypted() || !name.ends_with(sealed::kSuffix)) return {bytes.begin(), bytes.end()};
+  try {
+    return sealed::open(*set_key_, name, bytes);
+  } catch (const FormatError& error) {
+    damaged(where, error.what());
+  }
+}
+
+}  // namespace nasbackup

@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// A set whose manifest is proven: what its writer wrote, as far as can be known. Of an encrypted set that means the HMAC under the set
+// key, which comes out of the images' own headers (docs/formats/manifest.md, "The seal"); of another one a SHA-256, which finds
+// damage and no forgery. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows, "where: what: value".
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/io/digest_file.h"
+#include "engine/luks_image.h"
+#include "engine/set/catalogue.h"
+
+namespace nasbackup {
+
+class ProvenSet {
+ public:
+  /// The set at `path`, or the newest in it. Throws Fault: not_found; wrong_key when an image opens with none of the passphrases, or
+  /// the set is encrypted and there is none; damaged: also when there are passphrases and the set has no HMAC, or holds an image that
+  /// is not encrypted.
+  ProvenSet(const std::string& path, const Passphrases& passphrases, const JobControl& control);
+
+  const std::string& path() const noexcept { return found_.path; }
+  const set::Manifest& manifest() const noexcept { return manifest_; }
+  bool encrypted() const noexcept { return set_key_.has_value(); }
+  std::string image_path(const set::ManifestDisk& disk) const { return path() + "/" + disk.file; }
+  /// Of the disk of that index in the manifest; null when the set is not encrypted.
+  const crypto::Secret* volume_key(std::size_t disk) const noexcept { return encrypted() ? &volume_keys_[disk] : nullptr; }
+
+  /// A line for each file that is not what the manifest says, but what is in the images: sizes of images, sizes and SHA-256 of the small
+  /// files, the digest files with their roots.
+  std::vector<std::string> damage() const;
+  /// The digests of that disk, proven.
+  std::unique_ptr<DigestFile> digests_of(std::size_t disk) const;
+  /// The content of a small file by its name in the manifest, proven; a sealed one opened.
+  std::vector<std::byte> small_file(const std::string& name) const;
+
+ private:
+  void open_images(const Passphrases& passphrases);
+  void open_image(const set::ManifestDisk& disk, luks::KeyRing& ring);
+  void unwrap(std::size_t disk);
+  void go_on() const;
+
+  const JobControl& control_;
+  set::CatalogueSet found_;
+  set::Manifest manifest_;
+  std::vector<crypto::Secret> volume_keys_;  // of each disk, when encrypted
+  std::optional<crypto::Secret> set_key_;
+};
+
+}  // namespace nasbackup
