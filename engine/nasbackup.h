@@ -244,6 +244,65 @@ JobReport backup(const BackupOptions& options, const JobControl& control);
 /// Writes one image from another. Throws Error; no target file is left then that was not there before.
 JobReport convert(const ConvertOptions& options, const JobControl& control);
 
+/// Reads back what was backed up. Its `source_keys` open it; what is about writing is not looked at.
+struct VerifyOptions : TransferOptions {
+  std::string path;           ///< a set, DIR/VM for its newest, or an image
+  std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe
+};
+
+/// One thing that is wrong.
+struct Damage {
+  std::string disk;  ///< its name; empty: it is about the set
+  std::string file;
+  std::optional<std::uint64_t> guest_offset;  ///< of the first byte of the disk that is not what it was
+  std::optional<std::uint64_t> guest_length;
+  std::optional<std::uint64_t> file_offset;  ///< where that is stored
+  std::string what;                          ///< one line
+};
+
+/// How a file was read.
+struct FileRead {
+  std::string path;
+  std::string how;  ///< "dropped": it was let go from this host's memory before; "cached": it could not be, or nobody can tell
+};
+
+struct VerifyReport {
+  std::string path;
+  bool proved = false;  ///< the content was compared with digests, all of it
+  std::vector<Damage> damage;  ///< empty: none was found
+  std::vector<FileRead> files;
+  std::uint64_t virtual_size = 0;
+  std::uint64_t data_bytes = 0;  ///< read as data
+  double seconds = 0;
+};
+
+/// Reads everything back and tells all damage, however much there is; throws Error for what keeps it from looking: wrong_key,
+/// not_found, damaged when the manifest itself is not what was written.
+VerifyReport verify(const VerifyOptions& options, const JobControl& control);
+
+/// Puts disks back. Its `source_keys` open what is read; `encrypt` is not looked at: what is written is plain.
+struct RestoreOptions : TransferOptions {
+  std::string path;           ///< a set, DIR/VM for its newest, or an image
+  std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe
+  std::string to;             ///< directory for the disks that have no target of their own; empty: only those with one
+  std::map<std::string, std::string> targets;  ///< by the disk's name, id or file: a path, a block device, an NBD URI
+  std::string target_format;                   ///< of files: "qcow2" or "raw"; empty: qcow2. Devices and NBD exports get raw disks
+  bool force = false;                          ///< replace files that exist, and write over devices; never what is in use
+  bool dry_run = false;                        ///< only say what would be done
+  std::string new_name;                        ///< of the domain; empty: as it was
+  bool new_uuid = false;                       ///< libvirt draws one
+  bool new_macs = false;                       ///< the same
+};
+
+struct RestoreReport : JobReport {
+  bool proved = false;  ///< the content was compared with digests while it was written
+  std::vector<std::string> files;  ///< written beside the disks: domain XML, firmware variables, TPM state
+  std::string domain_xml;          ///< path; empty: there is none
+};
+
+/// Throws Error: damaged when what is read is not what was backed up; no target file is left then that was not there before.
+RestoreReport restore(const RestoreOptions& options, const JobControl& control);
+
 /// What is measured, and how long. Its threads, connections and item size are where the search begins; a passphrase says that it
 /// is encrypted, and is not used: trials have one of their own.
 struct TuneOptions : TransferOptions {

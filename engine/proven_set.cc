@@ -37,7 +37,7 @@ auto as_damage(Work&& work) {
 
 }  // namespace
 
-ProvenSet::ProvenSet(const std::string& path, const Passphrases& passphrases, const JobControl& control)
+ProvenSet::ProvenSet(const std::string& path, luks::KeyRing& ring, const JobControl& control)
     : control_(control), found_(set::find_set(path, state_of(control))) {
   const auto directory = set::Directory::open(found_.path, state_of(control));
   const std::string where = directory.path_of(set::kManifestName);
@@ -46,16 +46,15 @@ ProvenSet::ProvenSet(const std::string& path, const Passphrases& passphrases, co
   manifest_ = set::read_manifest(file->content, where);
   if (manifest_.set != found_.name) damaged(where, "is that of another set: " + manifest_.set);
   const bool sealed_with_key = !manifest_.seal.hmac.empty();
-  if (!sealed_with_key && !passphrases.empty()) damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
+  if (!sealed_with_key && ring.size() != 0) damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
   if (!sealed_with_key) return;
-  if (passphrases.empty()) throw Fault(FaultKind::wrong_key, found_.path + ": is encrypted: write -e FILE");
-  open_images(passphrases);
+  if (ring.size() == 0) throw Fault(FaultKind::wrong_key, found_.path + ": is encrypted: write -e FILE");
+  open_images(ring);
   set::check_seal(file->content, manifest_, *set_key_, where);
 }
 
-void ProvenSet::open_images(const Passphrases& passphrases) {
+void ProvenSet::open_images(luks::KeyRing& ring) {
   if (manifest_.disks.empty()) damaged(path(), "is encrypted and has no image, so that nothing can prove its manifest");
-  luks::KeyRing ring = ring_of(passphrases, control_.stop);
   for (std::size_t disk = 0; disk < manifest_.disks.size(); ++disk) {
     go_on();
     open_image(manifest_.disks[disk], ring);

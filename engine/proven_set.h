@@ -23,7 +23,7 @@ class ProvenSet {
   /// The set at `path`, or the newest in it. Throws Fault: not_found; wrong_key when an image opens with none of the passphrases, or
   /// the set is encrypted and there is none; damaged: also when there are passphrases and the set has no HMAC, or holds an image that
   /// is not encrypted.
-  ProvenSet(const std::string& path, const Passphrases& passphrases, const JobControl& control);
+  ProvenSet(const std::string& path, luks::KeyRing& ring, const JobControl& control);
 
   const std::string& path() const noexcept { return found_.path; }
   const set::Manifest& manifest() const noexcept { return manifest_; }
@@ -41,7 +41,7 @@ class ProvenSet {
   std::vector<std::byte> small_file(const std::string& name) const;
 
  private:
-  void open_images(const Passphrases& passphrases);
+  void open_images(luks::KeyRing& ring);
   void open_image(const set::ManifestDisk& disk, luks::KeyRing& ring);
   void unwrap(std::size_t disk);
   void go_on() const;

@@ -139,7 +139,7 @@ asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<Tran
     if (keys_) target.key = keys_->next_image();
     image_keys_.push_back(target.key);
     SourcePlace source = disk.source;
-    source.keys = source_keys_;
+    if (!source.keys) source.keys = source_keys_;
     DiskPipeline pipeline = co_await build_pipeline(job_, source, target, bounds_for(disks.size()), &lifeline_);
     copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
     lifeline_.total_bytes += copies.back().virtual_size();

@@ -148,17 +148,27 @@ void Reader::read_runs(std::span<const Be64> words) {
   if (tag != segment_.tags.size()) refuse("tags that no piece has", segment_.tags.size() - tag);
 }
 
-PieceDigest Reader::at(std::uint64_t number) {
+/// The run that holds a piece; its segment is loaded.
+std::vector<Reader::Run>::const_iterator Reader::find(std::uint64_t number) {
   assert(number < pieces_);
   if (segment_.number == SIZE_MAX || number < segment_.first || number >= segment_.runs.back().end) {
     const auto behind = std::upper_bound(index_.begin(), index_.end(), number,
                                          [](std::uint64_t piece, const IndexEntry& entry) { return piece < entry.first_piece; });
     load(static_cast<std::size_t>(behind - index_.begin()) - 1);
   }
-  const auto run = std::upper_bound(segment_.runs.begin(), segment_.runs.end(), number,
-                                    [](std::uint64_t piece, const Run& one) { return piece < one.end; });
+  return std::upper_bound(segment_.runs.begin(), segment_.runs.end(), number,
+                          [](std::uint64_t piece, const Run& one) { return piece < one.end; });
+}
+
+std::uint64_t Reader::zero_until(std::uint64_t number) {
+  const auto run = find(number);
+  return run->kind == PieceKind::zero ? run->end : number;
+}
+
+PieceDigest Reader::at(std::uint64_t number) {
+  const auto run = find(number);
   if (run->kind != PieceKind::data) return {run->kind, {}};
-  const std::uint64_t begin = run == segment_.runs.begin() ? segment_.first : std::prev(run)->end;
+  const std::uint64_t begin = run == segment_.runs.cbegin() ? segment_.first : std::prev(run)->end;
   return {PieceKind::data, segment_.tags[run->first_tag + (number - begin)]};
 }
 

@@ -37,6 +37,8 @@ class Reader {
   void check_root(const std::function<void()>& go_on = {}) const;
   /// `number` is less than pieces(). Throws FormatError for a segment that breaks the rules.
   PieceDigest at(std::uint64_t number);
+  /// The piece behind the last of those from `number` on that are known to be zero like it; `number` itself when it is not zero.
+  std::uint64_t zero_until(std::uint64_t number);
 
  private:
   struct Run {
@@ -53,6 +55,7 @@ class Reader {
 
   void read_header();
   void read_index();
+  std::vector<Run>::const_iterator find(std::uint64_t number);
   void load(std::size_t number);
   void read_runs(std::span<const Be64> words);
   std::uint64_t first_piece_behind(std::size_t segment) const noexcept;

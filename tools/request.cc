@@ -38,11 +38,15 @@ class Reader {
       read_convert(request.convert, request.io_timeout);
     else if (request.verb == kTune)
       read_tune(request.tune, request.io_timeout);
+    else if (request.verb == kVerify)
+      read_verify(request);
+    else if (request.verb == kRestore)
+      read_restore(request);
     else if (request.verb == kKey)
       read_key(request);
     else
       request.path = line_.operands.front();
-    if (request.verb == kInfo) request.passphrases = opening_places();
+    if ((request.verb & (kInfo | kReading)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
@@ -169,6 +173,37 @@ class Reader {
     options.shared_source = line_.has("force-share");
     options.to = text("to");
     if (line_.has("budget")) options.budget = parse_seconds(named("budget"), text("budget"));
+  }
+
+  void read_verify(Request& request) {
+    read_transfer(request.verify, request.io_timeout);
+    request.path = request.verify.path = line_.operands[0];
+    request.verify.source_format = text("source-format");
+  }
+
+  void read_restore(Request& request) {
+    RestoreOptions& options = request.restore;
+    read_transfer(options, request.io_timeout);
+    request.path = options.path = line_.operands[0];
+    options.source_format = text("source-format");
+    options.target_format = text("target-format");
+    options.to = text("to");
+    options.force = line_.has("force");
+    options.dry_run = line_.has("dry-run");
+    options.new_name = text("new-name");
+    options.new_uuid = line_.has("new-uuid");
+    options.new_macs = line_.has("new-macs");
+    if (options.target_format == "luks") refuse("-O luks: what is restored is written plain: write -O qcow2 or -O raw");
+    for (const std::string& word : line_.all("disk")) {
+      const std::size_t equals = word.find('=');
+      if (equals == 0 || equals == std::string::npos || equals + 1 == word.size())
+        refuse("--disk " + printable(word) + ": write NAME=TARGET");
+      if (!options.targets.emplace(word.substr(0, equals), word.substr(equals + 1)).second)
+        refuse("--disk " + printable(word) + ": named twice");
+    }
+    if (options.to.empty() && options.targets.empty()) refuse("where to? write --to DIR, or --disk NAME=TARGET");
+    if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs))
+      refuse("--new-name, --new-uuid and --new-macs are about the domain XML, which goes to --to DIR: write that too");
   }
 
   void read_key(Request& request) {

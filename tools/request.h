@@ -25,12 +25,14 @@ struct Request {
   BackupOptions backup;    ///< of backup
   ConvertOptions convert;  ///< of convert
   TuneOptions tune;        ///< of tune
+  VerifyOptions verify;    ///< of verify
+  RestoreOptions restore;  ///< of restore
   KeyAction key_action = KeyAction::list;
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
   PassphrasePlaces new_passphrase;  ///< one, of key add
   PassphrasePlaces source_keys;     ///< that open what a writing verb reads
-  std::string path;                 ///< of info, list and key
+  std::string path;                 ///< of info, list, key, verify and restore
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;
@@ -49,6 +51,8 @@ struct Request {
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;
     if (verb == kTune) return tune;
+    if (verb == kVerify) return verify;
+    if (verb == kRestore) return restore;
     return convert;
   }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.

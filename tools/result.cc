@@ -4,6 +4,7 @@
 // The result as JSON; see result.h. The keys are fixed: people script against them.
 #include "tools/result.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace nasbackup::tools {
@@ -187,6 +188,49 @@ Json convert_result(const Request& request, const JobControl& control) {
   return json_of(report, "image", report.image);
 }
 
+Json json_of(const Damage& damage) {
+  const auto number = [](const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(); };
+  return {{"disk", text_or_null(damage.disk)},
+          {"file", text_or_null(damage.file)},
+          {"guest_offset", number(damage.guest_offset)},
+          {"guest_length", number(damage.guest_length)},
+          {"file_offset", number(damage.file_offset)},
+          {"what", damage.what}};
+}
+
+template <class Options>
+Options opened_by_passphrases(Options options, const Request& request, const JobControl& control) {
+  options.source_keys = read_passphrases(request.passphrases, control);
+  return options;
+}
+
+Json verify_result(const Request& request, const JobControl& control) {
+  const VerifyReport report = verify(opened_by_passphrases(request.verify, request, control), control);
+  const bool past_cache = std::all_of(report.files.begin(), report.files.end(), [](const FileRead& file) { return file.how != "cached"; });
+  Json result = with_outcome(!report.damage.empty()             ? Outcome::damaged
+                             : !report.proved || !past_cache ? Outcome::done_with_warnings
+                                                             : Outcome::done);
+  result.update({{"path", report.path},
+                 {"proved", report.proved},
+                 {"virtual_size", report.virtual_size},
+                 {"data_bytes", report.data_bytes},
+                 {"seconds", report.seconds}});
+  result["damage"] = Json::array();
+  for (const Damage& damage : report.damage) result["damage"].push_back(json_of(damage));
+  result["files"] = Json::array();
+  for (const FileRead& file : report.files) result["files"].push_back({{"path", file.path}, {"read", file.how}});
+  return result;
+}
+
+Json restore_result(const Request& request, const JobControl& control) {
+  const RestoreReport report = restore(opened_by_passphrases(request.restore, request, control), control);
+  Json result = json_of(report, "domain_xml", report.domain_xml);
+  result["verified"] = report.proved && !request.restore.dry_run;
+  result["dry_run"] = request.restore.dry_run;
+  result["files"] = report.files;
+  return result;
+}
+
 Json tune_result(const Request& request, const JobControl& control) {
   const TuneReport report = tune(with_passphrases(request.tune, request, control), control);
   Json result = with_outcome(Outcome::done);
@@ -247,6 +291,8 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kInfo) return info_result(request, control);
     if (request.verb == kKey) return key_result(request, control);
     if (request.verb == kTune) return tune_result(request, control);
+    if (request.verb == kVerify) return verify_result(request, control);
+    if (request.verb == kRestore) return restore_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
     return error_result(error.outcome(), error.what());

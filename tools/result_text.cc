@@ -225,6 +225,42 @@ std::string tune_text(const Json& result) {
   return text + "\n" + table(rows);
 }
 
+std::string damage_line(const Json& damage) {
+  std::string line;
+  if (!word(damage, "disk").empty()) line = word(damage, "disk") + ": ";
+  if (damage.at("guest_offset").is_number()) {
+    const auto begin = damage.at("guest_offset").get<std::uint64_t>();
+    line += fmt::format("guest bytes {} to {}", begin, begin + damage.at("guest_length").get<std::uint64_t>());
+    line += damage.at("file_offset").is_number()
+                ? fmt::format(" ({}, at byte {}): ", word(damage, "file"), damage.at("file_offset").get<std::uint64_t>())
+                : fmt::format(" ({}): ", word(damage, "file"));
+  }
+  return line + word(damage, "what") + "\n";
+}
+
+std::string verify_text(const Json& result) {
+  std::string text;
+  for (const Json& damage : result.at("damage")) text += damage_line(damage);
+  for (const Json& file : result.at("files"))
+    if (word(file, "read") == "cached") text += word(file, "path") + ": read from this host's memory, as far as it was there, and not from its disk\n";
+  const double seconds = result.at("seconds").get<double>();
+  text += fmt::format("{}: {} of data in {} read back, {}, {}/s\n", word(result, "path"), size(result, "data_bytes"),
+                      size(result, "virtual_size"), human_time(seconds),
+                      human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
+  if (!result.at("damage").empty()) return text + fmt::format("damage was found: {}\n", result.at("damage").size());
+  return text + (result.at("proved").get<bool>() ? "no errors were found\n" : "read back, content not proved: no digests\n");
+}
+
+std::string restore_text(const Json& result) {
+  const bool dry = result.at("dry_run").get<bool>();
+  std::string text;
+  for (const Json& disk : result.at("disks"))
+    text += fmt::format("{}: {} to {}\n", word(disk, "name"), dry ? "would be written" : "written", word(disk, "image"));
+  if (dry) return text;
+  for (const Json& file : result.at("files")) text += printable(file.get<std::string>()) + "\n";
+  return job_text(result, text + (result.at("verified").get<bool>() ? "what was read is what was backed up" : "content not proved: no digests"));
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
@@ -246,6 +282,10 @@ std::string text_of(const Request& request, const Json& result) {
       return convert_text(request, result);
     case kInfo:
       return result.contains("images") ? set_text(result) : image_text(result);
+    case kVerify:
+      return verify_text(result);
+    case kRestore:
+      return restore_text(result);
     case kTune:
       return tune_text(result);
     case kKey:

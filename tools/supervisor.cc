@@ -91,7 +91,7 @@ class Supervisor {
       : request_(request),
         console_(console),
         log_(log),
-        style_(request.verb & kTransfers ? effective_style(request.progress) : ProgressStyle::none) {}
+        style_((request.verb & (kTransfers | kReading)) != 0 ? effective_style(request.progress) : ProgressStyle::none) {}
 
   Json run() {
     start();
@@ -180,7 +180,7 @@ class Supervisor {
   }
 
   void reload_limit() {
-    if ((request_.verb & kTransfers) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
+    if ((request_.verb & (kTransfers | kReading)) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
   }
 
   // A second one, by somebody who has waited (timeout(1) sends two at once), means: now.

@@ -30,6 +30,7 @@ constexpr std::uint64_t kWritebackStretch = 32u << 20;
 FileDescriptor open_target(const std::string& path, int flags, LifelineState* lifeline) {
   const TargetCall mark(lifeline);
   FileDescriptor file(::open(path.c_str(), flags | O_RDWR | O_CLOEXEC, 0600));
+  if (!file && errno == EBUSY) throw Fault(FaultKind::locked, path + ": in use: mounted, or something stands on it");
   if (!file) throw_target_errno(errno, path, (flags & O_CREAT) != 0 ? "create" : "open");
   return file;
 }
@@ -42,7 +43,8 @@ std::unique_ptr<FileTarget> FileTarget::create(const std::string& path, Lifeline
 }
 
 std::unique_ptr<FileTarget> FileTarget::open_device(const std::string& path, std::uint64_t size, LifelineState* lifeline) {
-  FileDescriptor file = open_target(path, 0, lifeline);
+  // Exclusive: not one that is mounted, or that something else stands on.
+  FileDescriptor file = open_target(path, O_EXCL, lifeline);
   std::uint64_t room = 0;
   const TargetCall mark(lifeline);
   if (::ioctl(file.get(), BLKGETSIZE64, &room) != 0) throw_target_errno(errno, path, "size of the device");

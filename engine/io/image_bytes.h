@@ -15,6 +15,7 @@
 
 #include "crypto/aes_xts.h"
 #include "engine/io/file_descriptor.h"
+#include "engine/io/image_layer.h"
 #include "engine/io/image_lock.h"
 
 namespace nasbackup {
@@ -49,6 +50,8 @@ class ImageBytes {
   /// Throw Fault(source); read() also Fault(damaged) when the file ends too early.
   std::size_t read_up_to(std::uint64_t offset, std::span<std::byte> into) const;
   void read(std::uint64_t offset, std::span<std::byte> into) const;
+  /// Where a byte of what is shown lies in the file.
+  FilePlace place_of(std::uint64_t offset) const { return {path_, start_ + offset}; }
   /// Where, from `from` on, data (SEEK_DATA) or a hole (SEEK_HOLE) begins; size() when nowhere. What cannot tell has only data.
   std::uint64_t seek(std::uint64_t from, int whence) const;
 

@@ -7,20 +7,27 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "engine/io/block_source.h"
 
 namespace nasbackup {
+
+struct FilePlace {
+  std::string path;
+  std::uint64_t offset = 0;  ///< in the file, also of what a container holds
+};
 
 class ImageLayer {
  public:
   virtual ~ImageLayer() = default;
 
   /// Bytes of the guest's disk.
-  virtual std::uint64_t size() const noexcept = 0;
+  std::uint64_t size() const noexcept { return size_; }
   /// Offsets and lengths of reads that no byte is read for in vain.
-  virtual std::uint64_t alignment() const noexcept = 0;
+  std::uint64_t alignment() const noexcept { return alignment_; }
   /// What lies from `from` (within the disk) on: one run of at most `most` bytes, not empty. Whatever shares a piece of
   /// `granularity` bytes with data may be called data. Throws Fault.
   virtual Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const = 0;
@@ -28,6 +35,15 @@ class ImageLayer {
   virtual void read(GuestOffset from, std::span<std::byte> into) const = 0;
   /// After the last read: throws Fault when any of the files changed meanwhile.
   virtual void confirm() = 0;
+  /// Where guest byte `at` is stored, or the stream of its cluster; nothing for what is nowhere. Throws Fault.
+  virtual std::optional<FilePlace> locate(GuestOffset at) const = 0;
+
+ protected:
+  ImageLayer(std::uint64_t size, std::uint64_t alignment) noexcept : size_(size), alignment_(alignment) {}
+
+ private:
+  std::uint64_t size_;
+  std::uint64_t alignment_;
 };
 
 }  // namespace nasbackup

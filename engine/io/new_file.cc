@@ -89,4 +89,17 @@ void NewFile::sync_directory() const {
   if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) throw_target_errno(errno, directory_, "fsync");
 }
 
+void write_new_file(const std::string& path, std::span<const std::byte> content, LifelineState& lifeline) {
+  const TargetCall mark(&lifeline);
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file) throw_target_errno(errno, path, "create");
+  while (!content.empty()) {
+    const ssize_t done = ::write(file.get(), content.data(), content.size());
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) throw_target_errno(errno, path, "write");
+    content = content.subspan(static_cast<std::size_t>(done));
+  }
+  if (::fsync(file.get()) != 0) throw_target_errno(errno, path, "fsync");
+}
+
 }  // namespace nasbackup

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "engine/io/file_descriptor.h"
@@ -44,5 +45,8 @@ class NewFile {
   std::optional<ImageLock> existing_lock_;
   bool published_ = false;
 };
+
+/// Writes a small file at a path where nothing is (hidden_path()), mode 0600, and makes it durable. Throws Fault.
+void write_new_file(const std::string& path, std::span<const std::byte> content, LifelineState& lifeline);
 
 }  // namespace nasbackup

@@ -64,6 +64,7 @@ void drop_cached(const std::string& path, const std::vector<GuestRange>& ranges,
   const TargetCall mark(lifeline);
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file) return;
+  ::fdatasync(file.get());  // what is dirty cannot go
   for (const GuestRange& range : ranges)
     ::posix_fadvise(file.get(), static_cast<off_t>(range.start.value), static_cast<off_t>(range.length), POSIX_FADV_DONTNEED);
 }

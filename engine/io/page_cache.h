@@ -16,7 +16,7 @@ struct LifelineState;
 /// The share of `ranges` that is in memory, 0 to 1; nothing is read for it. Less than zero when that cannot be found out.
 double cached_share(const std::string& path, const std::vector<GuestRange>& ranges, LifelineState* lifeline) noexcept;
 
-/// Lets the clean pages of `ranges` go, as far as nobody else uses them. Changes nothing in the file.
+/// Lets the pages of `ranges` go, as far as nobody else uses them; what is dirty is written first.
 void drop_cached(const std::string& path, const std::vector<GuestRange>& ranges, LifelineState* lifeline) noexcept;
 
 }  // namespace nasbackup

@@ -35,9 +35,9 @@ const qcow2::HeaderFacts& readable(const qcow2::HeaderFacts& header, const std::
 
 Qcow2Layer::Qcow2Layer(std::unique_ptr<ImageBytes> bytes, const qcow2::HeaderFacts& header, std::unique_ptr<crypto::AesXts> cipher,
                        std::unique_ptr<ImageLayer> backing)
-    : bytes_(std::move(bytes)),
+    : ImageLayer(round_down(header.virtual_size, qcow2::kSectorSize), header.cluster_size),  // as QEMU counts
+      bytes_(std::move(bytes)),
       tables_(*bytes_, readable(header, bytes_->path())),
-      size_(round_down(header.virtual_size, qcow2::kSectorSize)),  // as QEMU counts
       codec_(header.compression_type == qcow2::kZstd ? Codec::zstd : Codec::zlib),
       cipher_(std::move(cipher)),
       backing_(std::move(backing)) {}
@@ -54,7 +54,7 @@ Mapping Qcow2Layer::mapping(const Qcow2Tables::Table& table, GuestOffset at) con
 Qcow2Layer::Piece Qcow2Layer::piece(GuestOffset from, std::uint64_t most) const {
   const qcow2::EntryRules& rules = tables_.rules();
   const std::uint64_t of_table = rules.bytes_per_table() - from.value % rules.bytes_per_table();
-  most = std::min({most, of_table, size_ - from.value});
+  most = std::min({most, of_table, size() - from.value});
   const auto table = tables_.covering(from);
   if (!table) return {{from, most}, {}};
   const Mapping first = mapping(*table, from);
@@ -83,7 +83,7 @@ Extent Qcow2Layer::extent(GuestOffset from, std::uint64_t most, std::uint64_t gr
     return {found.guest, found.mapping.kind == Kind::zero ? ExtentKind::zero : ExtentKind::data};
   };
   Extent run = of(from, most);
-  while (run.range.length < most && run.range.end().value < size_) {
+  while (run.range.length < most && run.range.end().value < size()) {
     const Extent next = of(run.range.end(), most - run.range.length);
     if (next.kind != run.kind) break;
     run.range.length += next.range.length;
@@ -182,6 +182,13 @@ void Qcow2Layer::decompress(const Piece& piece, std::span<const std::byte> strea
                                         ": its compressed cluster at file offset " + std::to_string(piece.mapping.at.value) + ": " +
                                         error.what());
   }
+}
+
+std::optional<FilePlace> Qcow2Layer::locate(GuestOffset at) const {
+  const Piece found = piece(at, 1);
+  if (found.mapping.kind == Kind::plain || found.mapping.kind == Kind::compressed) return bytes_->place_of(found.mapping.at.value);
+  if (found.mapping.kind == Kind::unallocated && backing_ && at.value < backing_->size()) return backing_->locate(at);
+  return std::nullopt;
 }
 
 void Qcow2Layer::confirm() {

@@ -24,11 +24,10 @@ class Qcow2Layer final : public ImageLayer {
   Qcow2Layer(std::unique_ptr<ImageBytes> bytes, const qcow2::HeaderFacts& header, std::unique_ptr<crypto::AesXts> cipher,
              std::unique_ptr<ImageLayer> backing);
 
-  std::uint64_t size() const noexcept override { return size_; }
-  std::uint64_t alignment() const noexcept override { return tables_.rules().cluster_size(); }
   Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const override;
   void read(GuestOffset from, std::span<std::byte> into) const override;
   void confirm() override;
+  std::optional<FilePlace> locate(GuestOffset at) const override;
 
  private:
   /// Neighbours on the disk whose content is found in one step.
@@ -50,7 +49,6 @@ class Qcow2Layer final : public ImageLayer {
 
   std::unique_ptr<ImageBytes> bytes_;
   Qcow2Tables tables_;
-  std::uint64_t size_;
   Codec codec_;
   std::unique_ptr<crypto::AesXts> cipher_;
   std::unique_ptr<ImageLayer> backing_;

@@ -13,17 +13,15 @@ namespace nasbackup {
 
 class RawLayer final : public ImageLayer {
  public:
-  explicit RawLayer(std::unique_ptr<ImageBytes> bytes) noexcept : bytes_(std::move(bytes)), size_(bytes_->size()) {}
+  explicit RawLayer(std::unique_ptr<ImageBytes> bytes) noexcept : ImageLayer(bytes->size(), 1), bytes_(std::move(bytes)) {}
 
-  std::uint64_t size() const noexcept override { return size_; }
-  std::uint64_t alignment() const noexcept override { return 1; }
   Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const override;
   void read(GuestOffset from, std::span<std::byte> into) const override;
   void confirm() override { bytes_->confirm_unchanged(); }
+  std::optional<FilePlace> locate(GuestOffset at) const override { return bytes_->place_of(at.value); }
 
  private:
   std::unique_ptr<ImageBytes> bytes_;
-  std::uint64_t size_;
 };
 
 }  // namespace nasbackup

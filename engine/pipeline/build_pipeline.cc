@@ -30,6 +30,11 @@ namespace {
 
 /// Between two items a worker sees that it is to stop. Not less: a disk of 16 TiB has 65536 of them.
 constexpr std::uint64_t kZeroesAtOnce = 256u << 20;
+/// The same while they are only compared with what is known.
+constexpr std::uint64_t kZeroesProvenAtOnce = std::uint64_t{1} << 40;
+
+/// What is given up together where a source is damaged: a digest's piece.
+constexpr std::uint64_t kForgivenAtOnce = 64u << 10;
 
 bool is_block_device(const std::string& path, LifelineState* lifeline) {
   const TargetCall mark(lifeline);
@@ -162,6 +167,10 @@ bool is_null_target(const std::string& location) noexcept { return location == "
 
 asio::awaitable<OpenedSource> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds, LifelineState* lifeline) {
   OpenedSource opened = co_await open_protocol(job, place, bounds, lifeline);
+  if (place.on_damage) {
+    const std::uint64_t step = std::max(kForgivenAtOnce, opened.source->traits().alignment);
+    opened.source = std::make_unique<ForgivingSource>(std::move(opened.source), step, place.on_damage);
+  }
   if (place.sample) opened.source = std::make_unique<SampleSource>(std::move(opened.source), place.sample);
   co_return opened;
 }
@@ -180,7 +189,10 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   if (!blank && !is_raw(target))
     throw Fault(FaultKind::usage, nbd_uri_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
-  pipeline.unit = std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster)});
+  pipeline.proof = source.proof;
+  pipeline.unit = std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster),
+                            pipeline.proof ? pipeline.proof->piece_size() : 0});
+  if (pipeline.proof) pipeline.zero_item = round_up(kZeroesProvenAtOnce, pipeline.unit);
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
   const auto geometry = geometry_of(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster);
   const std::uint64_t tables = tables_of(geometry) + digest_memory(target, traits.size, pipeline.cluster);

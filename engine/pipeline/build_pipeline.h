@@ -11,6 +11,7 @@
 
 #include "engine/io/image_key.h"
 #include "formats/luks_key_ring.h"
+#include "engine/io/forgiving_source.h"
 #include "engine/io/sample_source.h"
 #include "engine/pipeline/disk_copy.h"
 
@@ -23,6 +24,8 @@ struct SourcePlace {
   bool shared = false;                             ///< do not look at image locks
   std::shared_ptr<luks::KeyRing> keys = nullptr;   ///< open what is encrypted; null: none is known
   bool plaintext_allowed = true;                   ///< what is encrypted may be written unencrypted
+  std::shared_ptr<DiskProof> proof = nullptr;      ///< what is read is compared with it; null: it is not
+  ForgivingSource::OnDamage on_damage = nullptr;   ///< told of what cannot be read, which is skipped; empty: it ends the job
   std::shared_ptr<const Sample> sample = nullptr;  ///< only this is read, all else called zero; null: everything
 };
 

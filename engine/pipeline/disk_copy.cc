@@ -91,7 +91,10 @@ asio::awaitable<void> DiskCopy::work() {
   Buffers buffers(pipeline_);
   while (const auto item = co_await queue_.pop()) {
     Encoded encoded;
-    if (item->kind == ExtentKind::data) encoded = co_await fetch(*item, buffers);
+    if (item->kind == ExtentKind::data)
+      encoded = co_await fetch(*item, buffers);
+    else if (pipeline_.proof)
+      co_await prove_zero(item->range);
     WriteBatch batch, digests;
     co_await turnstile_.enter(item->sequence);
     place(*item, encoded.runs, batch);
@@ -101,6 +104,11 @@ asio::awaitable<void> DiskCopy::work() {
     if (!digests.empty()) co_await pipeline_.digests->write(digests);
     account(*item);
   }
+}
+
+asio::awaitable<void> DiskCopy::prove_zero(GuestRange range) {
+  auto compare = [&] { pipeline_.proof->compare_zero(range); };
+  co_await on_thread(job_.pool(), compare);
 }
 
 asio::awaitable<DiskCopy::Encoded> DiskCopy::fetch(const WorkItem& item, Buffers& buffers) {
@@ -123,9 +131,9 @@ std::span<std::byte> DiskCopy::guest_bytes(const WorkItem& item, Buffers& buffer
 }
 
 /// What the last piece has behind the last cluster is zero too.
-std::span<const std::byte> DiskCopy::whole_pieces(const WorkItem& item, Buffers& buffers) const {
+std::span<const std::byte> DiskCopy::whole_pieces(const WorkItem& item, Buffers& buffers, std::uint64_t piece) const {
   const std::uint64_t read = guest_bytes(item, buffers).size();
-  const auto pieces = buffers.guest.first(round_up(read, pipeline_.digests->piece_size()));
+  const auto pieces = buffers.guest.first(round_up(read, piece));
   std::fill(pieces.begin() + static_cast<std::ptrdiff_t>(read), pieces.end(), std::byte{0});
   return pieces;
 }
@@ -136,10 +144,12 @@ asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffer
   Encoded encoded;
   const StageClock::Visit encoding(clocks().encode);
   auto encode_now = [&] {
-    if (pipeline_.digests) encoded.digests = pipeline_.digests->take(item.range.start, whole_pieces(item, buffers));
+    if (pipeline_.proof) pipeline_.proof->compare(item.range.start, whole_pieces(item, buffers, pipeline_.proof->piece_size()));
+    if (pipeline_.digests)
+      encoded.digests = pipeline_.digests->take(item.range.start, whole_pieces(item, buffers, pipeline_.digests->piece_size()));
     encoded.runs = pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole());
   };
-  if (pipeline_.encoder->compresses())
+  if (pipeline_.encoder->compresses() || pipeline_.proof)
     co_await on_thread(job_.pool(), encode_now);
   else
     encode_now();

@@ -15,6 +15,7 @@
 #include "engine/io/limiter.h"
 #include "engine/io/luks_target.h"
 #include "engine/pipeline/disk_digests.h"
+#include "engine/pipeline/disk_proof.h"
 #include "engine/pipeline/encoder.h"
 #include "engine/pipeline/extent_splitter.h"
 #include "engine/pipeline/job_loop.h"
@@ -40,6 +41,7 @@ struct DiskPipeline {
   std::function<std::unique_ptr<ImageLayout>()> begin_layout;  ///< its tables take memory: only while the disk is copied
   std::unique_ptr<BlockTarget> target;
   std::unique_ptr<DiskDigests> digests;                ///< null: none are taken
+  std::shared_ptr<DiskProof> proof;                    ///< null: what is read is not compared
   const LuksTarget* encryption = nullptr;              ///< the node of `target` that encrypts, if any: for the report
   std::uint64_t cluster = 0;                           ///< bytes: the unit in which zeroes are found and data is stored
   std::uint64_t unit = 0;                              ///< bytes: reads are whole units; a multiple of `cluster`, and of a digest's piece
@@ -85,8 +87,9 @@ class DiskCopy {
   asio::awaitable<void> find_work();
   asio::awaitable<void> work();
   asio::awaitable<Encoded> fetch(const WorkItem& item, Buffers& buffers);
+  asio::awaitable<void> prove_zero(GuestRange range);
   std::span<std::byte> guest_bytes(const WorkItem& item, Buffers& buffers) const;
-  std::span<const std::byte> whole_pieces(const WorkItem& item, Buffers& buffers) const;
+  std::span<const std::byte> whole_pieces(const WorkItem& item, Buffers& buffers, std::uint64_t piece) const;
   asio::awaitable<Encoded> encode(const WorkItem& item, Buffers& buffers);
   void place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch);
   asio::awaitable<void> write(WriteBatch& batch);

@@ -63,7 +63,8 @@ class ProvenSetTest : public testing::Test {
     static const JobControl control;
     Passphrases all;
     for (const std::string& text : passphrases) all.push_back(pass(text));
-    return ProvenSet(set.string(), all, control);
+    luks::KeyRing ring = ring_of(all, {});
+    return ProvenSet(set.string(), ring, control);
   }
 
   /// What opening and looking at all files of the set comes to: the first complaint, or nothing.

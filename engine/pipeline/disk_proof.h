@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Compares a disk that is read with the digests of what was backed up (docs/formats/digests.md). Safe from any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+
+#include "engine/io/digest_file.h"
+#include "formats/units.h"
+
+namespace nasbackup {
+
+class DiskProof {
+ public:
+  /// Told of each piece that is not what was backed up; one call at a time, from any thread. What it throws ends the copy.
+  using OnDifference = std::function<void(GuestRange)>;
+
+  DiskProof(std::unique_ptr<DigestFile> digests, OnDifference on_difference)
+      : digests_(std::move(digests)), on_difference_(std::move(on_difference)) {}
+
+  std::uint64_t piece_size() const noexcept { return digests_->digester().piece_size(); }
+  /// Of whole pieces that begin at `at`; what the last one has behind the disk's end is zero. Throws Fault(damaged) for digests
+  /// that cannot be read.
+  void compare(GuestOffset at, std::span<const std::byte> pieces);
+  /// A range, of whole pieces or up to the disk's end, that reads as zero.
+  void compare_zero(GuestRange range);
+
+ private:
+  void differs(std::uint64_t first, std::uint64_t pieces);
+
+  std::mutex mutex_;  // guards the file, and on_difference_
+  std::unique_ptr<DigestFile> digests_;
+  OnDifference on_difference_;
+};
+
+}  // namespace nasbackup

@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// See stored_disks.h.
+#include "engine/stored_disks.h"
+
+#include "engine/io/image_bytes.h"
+#include "engine/io/nbd_connection.h"
+#include "engine/job_state.h"
+#include "engine/luks_image.h"
+
+namespace nasbackup {
+
+namespace {
+
+/// "/nas/root.qcow2.luks" → "root".
+std::string stem_of(const std::string& path) {
+  std::string name = path.substr(path.rfind('/') + 1);
+  for (const char* ending : {".luks", ".qcow2", ".raw", ".img"})
+    if (name.size() > std::char_traits<char>::length(ending) && name.ends_with(ending)) name.resize(name.rfind('.'));
+  return name;
+}
+
+}  // namespace
+
+StoredDisks::StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options, const JobControl& control)
+    : ring_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, control.stop))) {
+  if (!set::is_set(path, state_of(control))) {
+    add_image(path, format, control);
+    return;
+  }
+  if (!format.empty()) throw Fault(FaultKind::usage, "-f " + format + ": is for an image; a set knows its formats");
+  set_.emplace(path, *ring_, control);
+  for (const set::ManifestDisk& disk : set_->manifest().disks)
+    disks_.push_back({disk.name, disk.id, set_->image_path(disk), "qcow2", disk.stored_bytes, disk.virtual_size});
+}
+
+void StoredDisks::add_image(const std::string& path, const std::string& format, const JobControl& control) {
+  StoredDisk disk{stem_of(path), stem_of(path), path, format, 0, std::nullopt};
+  if (!is_nbd_uri(path)) disk.stored_bytes = ImageBytes(path, state_of(control)).file_size();
+  disks_.push_back(std::move(disk));
+}
+
+SourcePlace StoredDisks::source(std::size_t index) const {
+  SourcePlace place{disks_[index].path, disks_[index].format};
+  place.keys = ring_;
+  return place;
+}
+
+std::unique_ptr<DigestFile> StoredDisks::digests(std::size_t index) const { return set_ ? set_->digests_of(index) : nullptr; }
+
+}  // namespace nasbackup

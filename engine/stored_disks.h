@@ -1,0 +1,50 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// What verify and restore read: the disks of a proven set, each with its digests, or one image by itself, of which nothing is
+// known beforehand. Blocking; used by one thread at a time.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/nasbackup.h"
+#include "engine/pipeline/build_pipeline.h"
+#include "engine/proven_set.h"
+
+namespace nasbackup {
+
+struct StoredDisk {
+  std::string name;  ///< target (vda); of an image its file's name without endings
+  std::string id;    ///< of the volume; of an image the same as `name`
+  std::string path;  ///< of the image
+  std::string format;             ///< of it: "qcow2", also in a container; of an image as asked for
+  std::uint64_t stored_bytes = 0;  ///< size of the file
+  std::optional<std::uint64_t> virtual_size;  ///< of an image not known before it is opened
+};
+
+class StoredDisks {
+ public:
+  /// `path`: a set, DIR/VM for its newest, or an image of that format (empty: probed). The passphrases are those of
+  /// `options.source_keys`. Throws Fault as ProvenSet does.
+  StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options, const JobControl& control);
+
+  /// Null: it is an image.
+  const ProvenSet* set() const noexcept { return set_ ? &*set_ : nullptr; }
+  const std::vector<StoredDisk>& disks() const noexcept { return disks_; }
+  /// To be read by a transfer; `index` of disks().
+  SourcePlace source(std::size_t index) const;
+  /// Null: an image has none. Throws Fault(damaged).
+  std::unique_ptr<DigestFile> digests(std::size_t index) const;
+
+ private:
+  void add_image(const std::string& path, const std::string& format, const JobControl& control);
+
+  std::shared_ptr<luks::KeyRing> ring_;
+  std::optional<ProvenSet> set_;
+  std::vector<StoredDisk> disks_;
+};
+
+}  // namespace nasbackup
