@@ -10,6 +10,7 @@ import subprocess
 import time
 import unittest
 
+import set_reader
 from cli import *
 
 BUILD = Path(NASBACKUP).resolve().parents[1]
@@ -161,12 +162,13 @@ class Secrets(PlaintextTest):
             ended = self.finish(process)
             self.assert_status(ended, DONE)
             self.assertIn(b"--disk", seen)
-            image = next(path for path in self.files() if "root." in path.name)
+            image = next(path for path in self.files() if "root." in path.name and not path.name.endswith(".digests"))
             key = key_of(image, self.passphrase)
+            set_key = set_reader.Manifest(image.parent).set_keys(PASSPHRASE)[0]
             places = {"processes": seen, "stdout": ended.stdout.encode(), "stderr": ended.stderr.encode(), "log": log.read_bytes()}
             places.update({path.name: path.read_bytes() for path in self.files()})
             for place, content in places.items():
-                for secret in (PASSPHRASE, PASSPHRASE.hex().encode(), key, key.hex().encode(), key[:32], key[32:]):
+                for secret in (PASSPHRASE, PASSPHRASE.hex().encode(), key, key.hex().encode(), key[:32], key[32:], set_key, set_key.hex().encode()):
                     self.assertNotIn(secret, content, place)
             shutil.rmtree(self.out / "web")
 

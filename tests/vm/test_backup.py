@@ -12,8 +12,10 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 import judge  # noqa: E402
 import lab  # noqa: E402
+import set_reader  # noqa: E402
 from lab import DONE, MIB, SOURCE, USAGE, WARNINGS, Disk, GuestWriter  # noqa: E402
 
 
@@ -144,6 +146,8 @@ class ARunningVm(lab.LabTest):
         self.assertNotIn("nvram.fd", kept)
         self.assertEqual(len(kept["nvram.fd.sealed"]), (self.dir / "vars.fd").stat().st_size + 64)
         self.assertNotIn(b"_FVH", kept["nvram.fd.sealed"])
+        set_key = set_reader.Manifest(self.one_set(domain)).set_keys(b"correct horse")[0]
+        self.assertEqual(set_reader.unseal(self.one_set(domain) / "nvram.fd.sealed", set_key), (self.dir / "vars.fd").read_bytes())
         self.assertIn(b"_FVH", (self.dir / "vars.fd").read_bytes())
         self.assertTrue(any(name.startswith("tpm.") and name.endswith(".sealed") for name in kept), kept.keys())
         self.assertEqual([name for name in kept if name.startswith("tpm.") and not name.endswith(".sealed")], [])

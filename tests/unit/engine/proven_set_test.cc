@@ -11,6 +11,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/backup_run.h"
 #include "engine/io/fault.h"
 #include "engine/set/hex.h"
 
@@ -49,14 +50,27 @@ class ProvenSetTest : public testing::Test {
   fs::path make(bool encrypted, const std::string& name = "vm", const std::string& compression = "") {
     BackupOptions options;
     options.vm = name;
-    options.sources = {(base_ / "a.raw").string(), (base_ / "b.raw").string()};
     options.to = (base_ / "to").string();
     options.min_free = 0;
     options.compression = compression;
     options.pbkdf_iterations = 1000;
     options.allow_weak_pbkdf = true;
     if (encrypted) options.encrypt = pass("right");
-    return backup(options, {}).set;
+    const JobControl control;
+    BackupRun run(options, control);
+    run.open_set();
+    run.add_file("domain-config.xml", "<domain/>");
+    run.add_secret_file("nvram.fd", kVariables);
+    for (const char* disk : {"a.raw", "b.raw"}) {
+      set::ManifestDisk entry;
+      entry.name = entry.id = disk;
+      entry.order = disk[0] - 'a';
+      run.add_disk(entry, {(base_ / disk).string(), "raw"});
+    }
+    run.copy_disks();
+    set::Manifest manifest;
+    manifest.vm_name = name;
+    return run.finish(manifest, 0).set;
   }
 
   static ProvenSet open(const fs::path& set, const std::vector<std::string>& passphrases = {}) {
@@ -94,8 +108,36 @@ class ProvenSetTest : public testing::Test {
     return {};
   }
 
+  static constexpr char kVariables[] = "variables of the firmware";
   fs::path base_;
 };
+
+std::string text_of(const std::vector<std::byte>& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+TEST_F(ProvenSetTest, GivesItsSmallFilesAndOpensThoseThatAreSealed) {
+  EXPECT_EQ(text_of(open(make(false, "p")).small_file("nvram.fd")), kVariables);
+  const fs::path set = make(true, "e");
+  EXPECT_FALSE(fs::exists(set / "nvram.fd"));
+  EXPECT_EQ(read(set / "nvram.fd.sealed").find("variables"), std::string::npos);
+  const ProvenSet proven = open(set, {"right"});
+  EXPECT_EQ(text_of(proven.small_file("nvram.fd.sealed")), kVariables);
+  EXPECT_EQ(text_of(proven.small_file("domain-config.xml")), "<domain/>");
+  EXPECT_THROW(proven.small_file("nvram.fd"), Fault);
+  EXPECT_THROW(proven.small_file("../e"), Fault);
+}
+
+TEST_F(ProvenSetTest, GivesNoSmallFileThatWasChanged) {
+  const fs::path set = make(true);
+  const ProvenSet proven = open(set, {"right"});
+  for (const char* name : {"nvram.fd.sealed", "domain-config.xml"}) {
+    std::string content = read(set / name);
+    content.back() = static_cast<char>(content.back() ^ 1);
+    write(set / name, content);
+    EXPECT_THROW(proven.small_file(name), Fault) << name;
+    fs::remove(set / name);
+    EXPECT_THROW(proven.small_file(name), Fault) << name;
+  }
+}
 
 TEST_F(ProvenSetTest, IsWhatWasWritten) {
   for (const char* compression : {"", "zlib"})
@@ -172,7 +214,8 @@ TEST_F(ProvenSetTest, WithAnySidecarMissingShortOrChangedIsDamagedAndSaysWhich) 
   for (const bool encrypted : {false, true}) {
     const std::vector<std::string> keys = encrypted ? std::vector<std::string>{"right"} : std::vector<std::string>{};
     const fs::path set = make(encrypted, encrypted ? "e" : "p");
-    for (const char* ending : {"a.raw.qcow2.digests", "b.raw.qcow2.digests", "manifest.json"}) {
+    for (const char* ending : {"a.raw.qcow2.digests", "b.raw.qcow2.digests", "manifest.json", "domain-config.xml",
+                               encrypted ? "nvram.fd.sealed" : "nvram.fd"}) {
       const fs::path file = file_of(set, ending);
       const std::string kept = read(file);
       for (std::size_t at = 0; at < kept.size(); at += 1 + kept.size() / 41) {
