@@ -42,7 +42,8 @@ class Reader {
       read_key(request);
     else
       request.path = line_.operands.front();
-    if (request.verb == kInfo) request.passphrases = opening_places();
+    if (request.verb == kCheck) read_check(request);
+    if ((request.verb & (kInfo | kCheck)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
     if (line_.written("burst")) request.burst_written = text("burst");
@@ -166,6 +167,12 @@ class Reader {
     options.shared_source = line_.has("force-share");
     options.to = text("to");
     if (line_.has("budget")) options.budget = parse_seconds(named("budget"), text("budget"));
+  }
+
+  void read_check(Request& request) {
+    request.check.path = request.path;
+    request.check.shared = line_.has("force-share");
+    if (line_.has("threads")) request.check.threads = parse_count(named("threads"), text("threads"), kMostThreads);
   }
 
   void read_key(Request& request) {

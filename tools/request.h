@@ -24,11 +24,12 @@ struct Request {
   BackupOptions backup;    ///< of backup
   ConvertOptions convert;  ///< of convert
   TuneOptions tune;        ///< of tune
+  CheckOptions check;      ///< of check
   KeyAction key_action = KeyAction::list;
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
   PassphrasePlaces new_passphrase;  ///< one, of key add
-  std::string path;                 ///< of info, list and key
+  std::string path;                 ///< of info, list, key and check
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;

@@ -3,7 +3,7 @@
 //
 // The bytes of an image file as its format sees them: those of the file or, once a LUKS container has been entered, what it
 // holds. For looking into an image here and there; the pipeline reads elsewhere. Blocking calls, marked on the lifeline, which
-// may be null. Used by one thread at a time.
+// may be null. Several threads may read at once; the rest is for one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +28,7 @@ class ImageBytes {
   std::uint64_t file_size() const noexcept { return file_size_; }  ///< apparent, or the device's
   std::uint64_t disk_size() const noexcept { return disk_size_; }  ///< bytes of the blocks in use
   std::uint64_t size() const noexcept { return file_size_ - start_; }
+  int descriptor() const noexcept { return file_.get(); }  ///< for its locks; stays ours
 
   /// From here on offset 0 is the payload's beginning. `payload_offset` lies within the file.
   void enter_container(std::uint64_t payload_offset, std::span<const std::byte> volume_key);
