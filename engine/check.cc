@@ -3,8 +3,11 @@
 //
 // nasbackup::check_image: opens an image under QEMU's image locks, a LUKS container with its key, checks the metadata of the
 // qcow2 in it (formats/qcow2_check.h), then decodes its compressed clusters on all threads.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -16,14 +19,17 @@
 #include "engine/io/image_lock.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/io/nbd_connection.h"
+#include "engine/io/repair_journal.h"
 #include "engine/job_state.h"
 #include "engine/luks_image.h"
 #include "engine/nasbackup.h"
+#include "engine/pipeline/build_pipeline.h"
 #include "engine/translate_faults.h"
 #include "formats/format_error.h"
 #include "formats/qcow2_check.h"
 #include "formats/qcow2_compressed_check.h"
 #include "formats/qcow2_header_reader.h"
+#include "formats/units.h"
 
 namespace nasbackup {
 
@@ -80,7 +86,9 @@ class Check {
   }
 
   CheckReport run() {
-    if (!options_.shared) lock();
+    lock();
+    if (journal_ && journal_->finish_interrupted() && control_.on_message)
+      control_.on_message(options_.path + ": a repair that was interrupted has been finished");
     std::vector<std::byte> start = read_start();
     if (luks::has_magic(start)) {
       enter_container();
@@ -100,8 +108,17 @@ class Check {
  private:
   void lock() {
     const TargetCall mark(state_of(control_));
+    if (options_.repair != CheckRepair::nothing) return lock_to_repair();
+    if (options_.shared) return;
     lock_.emplace(ImageLock::for_reading(bytes_.descriptor(), options_.path));
     if (!lock_->note().empty() && control_.on_message) control_.on_message(lock_->note());
+  }
+
+  void lock_to_repair() {
+    writable_ = FileDescriptor(::open(options_.path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    if (!writable_) throw_target_errno(errno, options_.path, "open for writing");
+    lock_.emplace(ImageLock::for_writing(writable_.get(), options_.path));
+    journal_.emplace(writable_.get(), options_.path, state_of(control_));
   }
 
   std::vector<std::byte> read_start() const {
@@ -120,18 +137,56 @@ class Check {
       throw Fault(FaultKind::damaged, options_.path + ": LUKS header: payload offset: " +
                                           std::to_string(header.facts().payload_offset) + ", beyond the end of the file");
     bytes_.enter_container(header.facts().payload_offset, unlocked.volume_key.bytes());
+    in_container_ = true;
   }
 
   void check_qcow2(std::span<const std::byte> start, CheckReport& report) try {
-    const qcow2::CheckHeader header = qcow2::parse_check_header(start);
+    // In a container nothing is smaller than a sector.
+    const std::uint64_t size = in_container_ ? round_down(bytes_.size(), crypto::AesXts::kSectorBytes) : bytes_.size();
+    if (journal_) repair(size, report);
+    const qcow2::CheckHeader header = qcow2::parse_check_header(journal_ ? read_start() : start);
     tell_phase("checking the tables");
-    qcow2::MetadataCheck check = qcow2::check_metadata(read_, bytes_.size(), header);
+    qcow2::MetadataCheck check = qcow2::check_metadata(read_, size, header);
+    report.corruptions_fixed -= std::min(report.corruptions_fixed, check.findings.count(qcow2::FindingKind::corruption));
+    report.leaks_fixed -= std::min(report.leaks_fixed, check.findings.count(qcow2::FindingKind::leak));
     tell_phase("decoding");
     const unsigned threads = options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-    DecodeOnThreads(read_, bytes_.size(), header, check.compressed_pieces).run(threads, check.findings);
+    DecodeOnThreads(read_, size, header, check.compressed_pieces).run(threads, check.findings);
     tell(check, report);
   } catch (const FormatError& error) {
     throw Fault(FaultKind::damaged, options_.path + ": " + error.what());
+  }
+
+  /// What was wrong at first goes into the numbers of what was fixed, from which the last check takes what is left.
+  void repair(std::uint64_t size, CheckReport& report) {
+    using Round = qcow2::RepairRound;
+    tell_phase("repairing");
+    const bool all = options_.repair == CheckRepair::all;
+    const qcow2::Findings first = repair_round(all ? Round::refcounts : Round::leaks, size).findings;
+    report.corruptions_fixed = first.count(qcow2::FindingKind::corruption);
+    report.leaks_fixed = first.count(qcow2::FindingKind::leak);
+    if (!all) return;
+    repair_round(Round::copied, size);
+    repair_round(Round::header_bits, size);
+  }
+
+  qcow2::MetadataCheck repair_round(qcow2::RepairRound round, std::uint64_t size) {
+    const qcow2::CheckHeader header = qcow2::parse_check_header(read_start());
+    const qcow2::RepairRequest request{
+        round, [this](std::uint64_t offset, std::span<const std::byte> old, std::span<const std::byte> now) {
+          journal_->add(bytes_.file_offset(offset), bytes_.as_stored(offset, old), bytes_.as_stored(offset, now));
+        }};
+    qcow2::MetadataCheck check = qcow2::check_metadata(read_, size, header, &request);
+    if (!journal_->empty() && is_sound(round, check))
+      journal_->commit();
+    else
+      journal_->discard();
+    return check;
+  }
+
+  static bool is_sound(qcow2::RepairRound round, const qcow2::MetadataCheck& check) noexcept {
+    if (round == qcow2::RepairRound::copied) return check.refcount_mismatches == 0;
+    return round != qcow2::RepairRound::header_bits || check.only_header_bits;
   }
 
   void tell_phase(const char* phase) const {
@@ -165,7 +220,10 @@ class Check {
   const CheckOptions& options_;
   const JobControl& control_;
   ImageBytes bytes_;
+  FileDescriptor writable_;  // of a repair
   std::optional<ImageLock> lock_;
+  std::optional<RepairJournal> journal_;
+  bool in_container_ = false;
   qcow2::ReadUpTo read_;
 };
 

@@ -357,11 +357,19 @@ SetInfo set_info(const InfoOptions& options, const JobControl& control = {});
 /// The whole sets under a target directory, oldest first for each VM; from the files alone.
 std::vector<SetInfo> list_sets(const std::string& dir, const JobControl& control = {});
 
+/// What a check changes. All of it or nothing stands in the image afterwards, also when it is killed (docs/formats/check.md).
+enum class CheckRepair {
+  nothing,
+  leaks,  ///< clusters that nobody uses become free
+  all,    ///< also refcounts that are too small, COPIED flags, and the dirty and the corrupt bit of an image that is sound then
+};
+
 struct CheckOptions {
   std::string path;
   std::vector<std::shared_ptr<const Passphrase>> passphrases;  ///< each is tried; only a LUKS container needs one
   bool shared = false;   ///< -U: do not look at image locks
   unsigned threads = 0;  ///< that decode; 0: one for each CPU
+  CheckRepair repair = CheckRepair::nothing;  ///< under the locks of a writer
 };
 
 /// What a check comes to. The numbers are those of `qemu-img check`.
@@ -383,6 +391,8 @@ struct CheckReport {
   std::uint64_t check_errors = 0;
   std::uint64_t corruptions = 0;
   std::uint64_t leaks = 0;
+  std::uint64_t corruptions_fixed = 0;  ///< of a repair; the other numbers say what is left
+  std::uint64_t leaks_fixed = 0;
   std::uint64_t image_end_offset = 0;
   std::uint64_t total_clusters = 0;  ///< this and what follows: of the guest's disk
   std::uint64_t allocated_clusters = 0;

@@ -5,6 +5,7 @@
 #include "formats/qcow2_check.h"
 
 #include <algorithm>
+#include <span>
 #include <string>
 
 #include "formats/format_error.h"
@@ -18,6 +19,13 @@
 namespace nasbackup::qcow2 {
 
 namespace {
+
+void repair_header_bits(CheckedImage& image) {
+  if (image.header.version == 2) return;
+  const std::pair<std::uint64_t, Be64> right{offsetof(Header, incompatible_features),
+                                             image.header.incompatible_features & ~(kIncompatDirty | kIncompatCorrupt)};
+  image.replace_words(0, std::span(&right, 1));
+}
 
 void check_header_bits(CheckedImage& image) {
   const CheckHeader& header = image.header;
@@ -52,10 +60,10 @@ void check_luks_header(CheckedImage& image) {
 
 }  // namespace
 
-MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header) {
+MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header, const RepairRequest* repair) {
   MetadataCheck result;
   ClusterMap map(div_round_up(file_size, header.cluster_size) + 1);  // a reference may reach a bit beyond the file
-  CheckedImage image{read, file_size, header, result.findings, map};
+  CheckedImage image{read, file_size, header, result.findings, map, repair};
   check_header_bits(image);
 
   // All metadata first, so that guest data that lies on it is seen when it comes.
@@ -72,6 +80,12 @@ MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, cons
   // From here on the references are complete.
   stored.compare();
 
+  if (image.repairs(RepairRound::header_bits)) repair_header_bits(image);
+
+  const std::uint64_t marked = (header.incompatible_features & kIncompatCorrupt) != 0;
+  result.only_header_bits = result.findings.count(FindingKind::corruption) == marked &&
+                            result.findings.count(FindingKind::leak) == 0 && result.findings.count(FindingKind::check_error) == 0;
+  result.refcount_mismatches = stored.mismatches();
   result.image_end = stored.image_end();
   result.total_clusters = div_round_up(round_down(header.virtual_size, kSectorSize), header.cluster_size);
   result.clusters = walk.statistics();

@@ -23,9 +23,12 @@ struct MetadataCheck {
   std::uint64_t image_end = 0;       ///< of the last cluster in use
   std::uint64_t total_clusters = 0;  ///< of the guest's disk
   ClusterStatistics clusters;
+  std::uint64_t refcount_mismatches = 0;
+  bool only_header_bits = false;  ///< nothing is wrong but the dirty and the corrupt bit
   std::vector<CompressedPiece> compressed_pieces;  ///< for CompressedCheck
 };
 
-MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header);
+MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header,
+                             const RepairRequest* repair = nullptr);
 
 }  // namespace nasbackup::qcow2

@@ -84,10 +84,14 @@ class BitmapWalk {
   void take_table_entry(const TableEntry& entry) {
     const std::uint64_t offset = entry.value & kEntryOffsetMask;
     if ((entry.value & kBitmapEntryReserved) != 0 || (offset != 0 && (entry.value & kBitmapEntryAllOnes) != 0))
-      return image_.findings.corrupt(entry, "reserved bits are set");
-    if (offset % image_.header.cluster_size != 0)
-      return image_.findings.corrupt(entry, "the bitmap's data is not aligned to a cluster");
+      return wrong_data(entry, "reserved bits are set");
+    if (offset % image_.header.cluster_size != 0) return wrong_data(entry, "the bitmap's data is not aligned to a cluster");
     if (offset != 0) image_.claim_metadata(entry, offset, image_.header.cluster_size);
+  }
+
+  void wrong_data(const TableEntry& entry, std::string_view what) {
+    image_.findings.corrupt(entry, what);
+    lost();
   }
 
   CheckedImage& image_;

@@ -61,9 +61,8 @@ void refuse_tables(const Header& header, const CheckHeader& facts) {
   if (facts.l1_entries < div_round_up(facts.virtual_size, facts.l2_reach()))
     refuse("l1_size", facts.l1_entries, "too small for the virtual size");
   if (facts.snapshots > kMaxSnapshots) refuse("nb_snapshots", facts.snapshots, "more than 65536");
-  if (facts.snapshots > 0)
-    refuse_table("snapshot table", header.snapshots_offset, sizeof(SnapshotHead) * facts.snapshots,
-                 sizeof(SnapshotHead) * kMaxSnapshots, facts.cluster_size);
+  refuse_table("snapshot table", header.snapshots_offset, sizeof(SnapshotHead) * facts.snapshots,
+               sizeof(SnapshotHead) * kMaxSnapshots, facts.cluster_size);
 }
 
 /// Section "Bitmaps extension": without the autoclear bit it means nothing.
@@ -86,7 +85,8 @@ void take_extensions(std::span<const std::byte> file_start, const Header& header
   const std::uint64_t end = header.backing_file_offset != 0 ? std::uint64_t{header.backing_file_offset}
                                                             : std::min<std::uint64_t>(file_start.size(), facts.cluster_size);
   std::uint64_t at = header.header_length;
-  while (at + sizeof(ExtensionHead) <= end) {
+  while (at < end) {
+    if (end - at < sizeof(ExtensionHead)) refuse("extension", at, "leaves the header");
     ExtensionHead head;
     std::memcpy(static_cast<void*>(&head), file_start.data() + at, sizeof head);
     at += sizeof head;

@@ -5,14 +5,36 @@
 #include "formats/qcow2_checked_image.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "formats/units.h"
 
 namespace nasbackup::qcow2 {
 
+namespace {
+
+constexpr std::uint64_t kSectorBytes = 512;
+
+}  // namespace
+
 void CheckedImage::read(std::uint64_t offset, std::span<std::byte> into) const {
   const std::size_t got = offset < file_size ? read_up_to(offset, into) : 0;
   std::fill(into.begin() + static_cast<std::ptrdiff_t>(got), into.end(), std::byte{0});
+}
+
+void CheckedImage::replace(std::uint64_t offset, std::span<const std::byte> old, std::span<const std::byte> now) const {
+  if (offset + now.size() > file_size || std::equal(old.begin(), old.end(), now.begin())) return;
+  repair->take(offset, old, now);
+}
+
+// A whole sector, because a container encrypts no less; but no more than there is of it.
+void CheckedImage::replace_words(std::uint64_t sector, std::span<const std::pair<std::uint64_t, Be64>> words) const {
+  std::vector<std::byte> old(std::min(kSectorBytes, file_size - std::min(sector, file_size)));
+  read(sector, old);
+  std::vector<std::byte> now = old;
+  for (const auto& [at, word] : words)
+    if (at + sizeof word <= now.size()) std::memcpy(now.data() + at, static_cast<const void*>(&word), sizeof word);
+  replace(sector, old, now);
 }
 
 std::uint64_t CheckedImage::end_cluster() const noexcept { return div_round_up(file_size, header.cluster_size); }

@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "formats/big_endian.h"
 #include "formats/qcow2_check_header.h"
 #include "formats/qcow2_cluster_map.h"
 #include "formats/qcow2_finding.h"
+#include "formats/qcow2_repair.h"
 
 namespace nasbackup::qcow2 {
 
@@ -26,8 +29,15 @@ struct CheckedImage {
   const CheckHeader& header;
   Findings& findings;
   ClusterMap& map;
+  const RepairRequest* repair = nullptr;  ///< null: nothing is to be changed
   /// Something that holds references could not be followed: a cluster without one may be in use all the same.
   bool references_unknown = false;
+
+  bool repairs(RepairRound round) const noexcept { return repair != nullptr && repair->round == round; }
+  /// Hands out a block that shall stand at `offset`, when it differs and lies within the file.
+  void replace(std::uint64_t offset, std::span<const std::byte> old, std::span<const std::byte> now) const;
+  /// The same for some words of one sector, given as (offset in it, value).
+  void replace_words(std::uint64_t sector, std::span<const std::pair<std::uint64_t, Be64>> words) const;
 
   /// What lies behind the end of the file reads as zero, as in QEMU.
   void read(std::uint64_t offset, std::span<std::byte> into) const;

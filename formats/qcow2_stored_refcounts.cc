@@ -29,7 +29,37 @@ std::uint64_t load_bits(std::span<const std::byte> block, std::uint64_t index, u
   return byte >> index % per_byte * bits & ((1u << bits) - 1);
 }
 
+template <class T>
+void store(std::span<std::byte> block, std::uint64_t index, T value) noexcept {
+  std::memcpy(block.data() + index * sizeof value, static_cast<const void*>(&value), sizeof value);
+}
+
+void store_bits(std::span<std::byte> block, std::uint64_t index, unsigned order, std::uint64_t count) noexcept {
+  const unsigned bits = 1u << order;
+  const std::uint64_t per_byte = 8 / bits;
+  const auto shift = static_cast<unsigned>(index % per_byte * bits);
+  const std::byte mask{static_cast<unsigned char>(((1u << bits) - 1) << shift)};
+  std::byte& byte = block[index / per_byte];
+  byte = (byte & ~mask) | (std::byte{static_cast<unsigned char>(count << shift)} & mask);
+}
+
 }  // namespace
+
+void set_refcount(std::span<std::byte> block, std::uint64_t index, unsigned order, std::uint64_t count) noexcept {
+  switch (order) {
+    case 3:
+      block[index] = std::byte{static_cast<unsigned char>(count)};
+      return;
+    case 4:
+      return store(block, index, Be16(static_cast<std::uint16_t>(count)));
+    case 5:
+      return store(block, index, Be32(static_cast<std::uint32_t>(count)));
+    case 6:
+      return store(block, index, Be64(count));
+    default:
+      return store_bits(block, index, order, count);
+  }
+}
 
 std::uint64_t refcount_at(std::span<const std::byte> block, std::uint64_t index, unsigned order) noexcept {
   switch (order) {
@@ -112,15 +142,35 @@ void StoredRefcounts::compare_block(std::uint64_t index) {
   read_block(index);
   const unsigned order = image_.header.refcount_order;
   for (std::uint64_t i = 0; i < per_block_; ++i) compare_one(index, i, refcount_at(block_, i, order));
+  if (image_.repairs(RepairRound::leaks) || image_.repairs(RepairRound::refcounts)) repair_block(index);
+}
+
+std::uint64_t StoredRefcounts::references_to(std::uint64_t cluster) const noexcept {
+  return cluster < image_.map.clusters() ? image_.map.references(cluster) : 0;
+}
+
+void StoredRefcounts::repair_block(std::uint64_t index) {
+  const unsigned order = image_.header.refcount_order;
+  std::vector<std::byte> right = block_;
+  for (std::uint64_t i = 0; i < per_block_; ++i) {
+    const std::uint64_t references = references_to(index * per_block_ + i);
+    if (may_set(refcount_at(block_, i, order), references)) set_refcount(right, i, order, references);
+  }
+  image_.replace(table_[index], block_, right);
+}
+
+bool StoredRefcounts::may_set(std::uint64_t stored, std::uint64_t references) const noexcept {
+  if (stored < references) return image_.repairs(RepairRound::refcounts) && references <= image_.header.largest_refcount();
+  return stored > references && !image_.references_unknown && image_.findings.count(FindingKind::check_error) == 0;
 }
 
 void StoredRefcounts::compare_one(std::uint64_t block, std::uint64_t index, std::uint64_t stored) {
   const std::uint64_t cluster = block * per_block_ + index;
-  const bool inside = cluster < image_.map.clusters();
-  const std::uint64_t references = inside ? image_.map.references(cluster) : 0;
+  const std::uint64_t references = references_to(cluster);
   if (stored == 0 && references == 0) return;
   saw_in_use(cluster);
   if (stored == references) return;
+  ++mismatches_;
   const std::uint64_t bits = index << image_.header.refcount_order;
   const TableEntry entry{Table::refcount_block, index, stored, table_[block] + bits / 8};
   image_.findings.add_mismatch(stored < references ? FindingKind::corruption : FindingKind::leak, entry, cluster, references);
@@ -145,6 +195,7 @@ void StoredRefcounts::report_without_refcount(std::uint64_t cluster) {
   const std::uint64_t references = image_.map.references(cluster);
   if (references == 0) return;
   saw_in_use(cluster);
+  ++mismatches_;
   const std::uint64_t index = cluster / per_block_;
   const TableEntry entry{Table::refcount_table, index, 0, image_.header.refcount_table_offset + index * sizeof(Be64)};
   image_.findings.add_mismatch(FindingKind::corruption, entry, cluster, references);

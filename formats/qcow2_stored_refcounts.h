@@ -18,6 +18,8 @@ namespace nasbackup::qcow2 {
 /// A refcount of 2^order bits; `block` is a whole refcount block.
 std::uint64_t refcount_at(std::span<const std::byte> block, std::uint64_t index, unsigned order) noexcept;
 
+void set_refcount(std::span<std::byte> block, std::uint64_t index, unsigned order, std::uint64_t count) noexcept;
+
 class StoredRefcounts {
  public:
   /// Reads the table, reports what is wrong with it, and counts its clusters and those of the blocks.
@@ -31,6 +33,8 @@ class StoredRefcounts {
   void compare();
   /// The end of the last cluster that is referenced or has a refcount; of compare().
   std::uint64_t image_end() const noexcept { return image_end_; }
+  /// How many refcounts compare() found wrong.
+  std::uint64_t mismatches() const noexcept { return mismatches_; }
 
  private:
   enum class State : std::uint8_t { absent, readable, unreadable };
@@ -42,6 +46,9 @@ class StoredRefcounts {
   void read_block(std::uint64_t index);
   void compare_block(std::uint64_t index);
   void compare_one(std::uint64_t block, std::uint64_t index, std::uint64_t stored);
+  void repair_block(std::uint64_t index);
+  bool may_set(std::uint64_t stored, std::uint64_t references) const noexcept;
+  std::uint64_t references_to(std::uint64_t cluster) const noexcept;
   void compare_without_block();
   void report_without_refcount(std::uint64_t cluster);
   void saw_in_use(std::uint64_t cluster) noexcept;
@@ -52,6 +59,7 @@ class StoredRefcounts {
   std::vector<State> states_;         // of the blocks
   std::vector<std::byte> block_;
   std::uint64_t image_end_ = 0;
+  std::uint64_t mismatches_ = 0;
 };
 
 }  // namespace nasbackup::qcow2

@@ -83,10 +83,9 @@ void TableWalk::claim_group(std::span<const Reference> group) {
     image_.references_unknown = true;
     return;
   }
-  for (std::size_t i = 0; i < group.size(); ++i) {
-    if (i > 0 && group[i].table == group[i - 1].table)
-      image_.findings.corrupt(l1_entry(group[i]), "the same L2 table as that of entry " + std::to_string(group[i - 1].index));
-  }
+  const auto same = [](const Reference& a, const Reference& b) { return a.table == b.table; };
+  if (const auto twice = std::adjacent_find(group.begin(), group.end(), same); twice != group.end())
+    image_.findings.corrupt(l1_entry(*(twice + 1)), "the same L2 table as that of entry " + std::to_string(twice->index));
   l2_tables_.push_back({.offset = offset,
                         .references = group.size(),
                         .active = group.front().table == 0,
@@ -99,6 +98,7 @@ void TableWalk::walk_l2_tables() {
   for (const Reference& reference : references_)
     if (reference.table == 0) check_copied(l1_entry(reference), l2_offset_of(reference.value));
   references_ = {};
+  repair_l1();
   words_.resize(image_.header.cluster_size / sizeof(Be64));
   for (const L2Table& table : l2_tables_) walk(table);
 }
@@ -106,11 +106,14 @@ void TableWalk::walk_l2_tables() {
 void TableWalk::walk(const L2Table& table) {
   now_ = table;
   image_.read(table.offset, std::as_writable_bytes(std::span(words_)));
+  if (image_.repairs(RepairRound::copied)) right_words_ = words_;
   const std::size_t step = image_.header.extended_l2 ? 2 : 1;
   for (std::size_t i = 0; i < words_.size(); i += step) {
     const std::uint64_t bitmap = step == 2 ? std::uint64_t{words_[i + 1]} : 0;
     if (words_[i] != 0 || bitmap != 0) take_l2_entry(i / step, words_[i], bitmap);
   }
+  if (image_.repairs(RepairRound::copied))
+    image_.replace(table.offset, std::as_bytes(std::span(words_)), std::as_bytes(std::span(right_words_)));
 }
 
 void TableWalk::take_l2_entry(std::uint64_t index, std::uint64_t value, std::uint64_t bitmap) {
@@ -140,9 +143,15 @@ void TableWalk::take_unallocated(const TableEntry& entry, std::uint64_t bitmap) 
 
 void TableWalk::take_compressed(const TableEntry& entry, std::uint64_t bitmap) {
   const CheckHeader& header = image_.header;
-  if ((entry.value & kEntryCopied) != 0) image_.findings.corrupt(entry, "COPIED is set for a compressed cluster");
-  if (header.has_data_file) return image_.findings.corrupt(entry, "a compressed cluster in an image with an external data file");
-  if (bitmap != 0) return image_.findings.corrupt(entry, "a compressed cluster with a subcluster bitmap");
+  if ((entry.value & kEntryCopied) != 0) {
+    image_.findings.corrupt(entry, "COPIED is set for a compressed cluster");
+    flip_copied(entry);
+  }
+  if (header.has_data_file || bitmap != 0) {
+    image_.references_unknown = true;
+    return image_.findings.corrupt(entry, bitmap != 0 ? "a compressed cluster with a subcluster bitmap"
+                                                      : "a compressed cluster in an image with an external data file");
+  }
   if (header.crypt_method != kCryptNone)
     image_.findings.corrupt(entry, "a compressed cluster in an encrypted image: its data is not encrypted");
   if (now_.active) ++statistics_.allocated, ++statistics_.compressed, ++statistics_.fragmented;
@@ -220,8 +229,30 @@ void TableWalk::check_copied(const TableEntry& entry, std::uint64_t offset) {
     if (cluster >= image_.map.clusters() || !stored_.is_known(cluster)) return;
     one = image_.map.has(cluster, Mark::stored_one);
   }
-  if (copied != one)
-    image_.findings.corrupt(entry, copied ? "COPIED is set, but the refcount is not one" : "COPIED is not set, but the refcount is one");
+  if (copied == one) return;
+  image_.findings.corrupt(entry, copied ? "COPIED is set, but the refcount is not one" : "COPIED is not set, but the refcount is one");
+  flip_copied(entry);
+}
+
+void TableWalk::flip_copied(const TableEntry& entry) {
+  if (!image_.repairs(RepairRound::copied)) return;
+  if (entry.table == Table::l1_table)
+    l1_to_flip_.push_back(entry);
+  else
+    right_words_[entry.index * image_.header.l2_entry_bytes() / sizeof(Be64)] = entry.value ^ kEntryCopied;
+}
+
+/// Sector by sector of the active L1 table.
+void TableWalk::repair_l1() {
+  constexpr std::uint64_t kPerSector = kSectorSize / sizeof(Be64);
+  std::sort(l1_to_flip_.begin(), l1_to_flip_.end(), [](const TableEntry& a, const TableEntry& b) { return a.index < b.index; });
+  for (auto next = l1_to_flip_.begin(); next != l1_to_flip_.end();) {
+    const std::uint64_t sector = next->index / kPerSector;
+    std::vector<std::pair<std::uint64_t, Be64>> words;
+    for (; next != l1_to_flip_.end() && next->index / kPerSector == sector; ++next)
+      words.emplace_back(next->index % kPerSector * sizeof(Be64), next->value ^ kEntryCopied);
+    image_.replace_words(l1_tables_.front().offset + sector * kSectorSize, words);
+  }
 }
 
 }  // namespace nasbackup::qcow2

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "formats/big_endian.h"
 #include "formats/qcow2_check_snapshots.h"
 #include "formats/qcow2_checked_image.h"
 #include "formats/qcow2_stored_refcounts.h"
@@ -75,6 +76,8 @@ class TableWalk {
   void claim_plain(const TableEntry& entry, std::uint64_t offset, std::uint64_t bytes_needed);
   void claim_guest_clusters(const TableEntry& entry, std::uint64_t offset, std::uint64_t bytes, Mark mark);
   void check_copied(const TableEntry& entry, std::uint64_t offset);
+  void flip_copied(const TableEntry& entry);
+  void repair_l1();
   std::uint64_t bytes_needed(const TableEntry& entry, std::uint64_t bitmap) const noexcept;
   void count_allocated(std::uint64_t offset);
   void remember_compressed(std::uint64_t index);
@@ -86,6 +89,8 @@ class TableWalk {
   std::vector<L2Table> l2_tables_;
   L2Table now_;
   std::vector<Be64> words_;  // of the table under way
+  std::vector<Be64> right_words_;          // the same with the COPIED flags that it should have; in that round of a repair
+  std::vector<TableEntry> l1_to_flip_;  // of the active L1 table, with a wrong COPIED flag
   ClusterStatistics statistics_;
   std::vector<CompressedPiece> compressed_pieces_;
 };

@@ -172,6 +172,8 @@ class Reader {
   void read_check(Request& request) {
     request.check.path = request.path;
     request.check.shared = line_.has("force-share");
+    if (line_.has("repair")) request.check.repair = text("repair") == "all" ? CheckRepair::all : CheckRepair::leaks;
+    if (line_.has("repair") && request.check.shared) refuse("--repair and -U contradict each other: write one of them");
     if (line_.has("threads")) request.check.threads = parse_count(named("threads"), text("threads"), kMostThreads);
   }
 

@@ -257,6 +257,8 @@ Json json_of(const CheckReport& report) {
   result.update({{"image-end-offset", report.image_end_offset},
                  {"corruptions", report.corruptions},
                  {"leaks", report.leaks},
+                 {"corruptions-fixed", report.corruptions_fixed},
+                 {"leaks-fixed", report.leaks_fixed},
                  {"total-clusters", report.total_clusters},
                  {"allocated-clusters", report.allocated_clusters},
                  {"fragmented-clusters", report.fragmented_clusters},

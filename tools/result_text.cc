@@ -238,7 +238,10 @@ std::string check_headline(const Json& result) {
   add(number("corruptions"), "corruption", "corruptions");
   add(number("leaks"), "leaked cluster", "leaked clusters");
   add(number("check-errors"), "place that could not be checked", "places that could not be checked");
-  return text.empty() ? "no errors were found" : text;
+  if (text.empty()) text = "no errors were found";
+  add(number("corruptions-fixed"), "corruption repaired", "corruptions repaired");
+  add(number("leaks-fixed"), "leaked cluster freed", "leaked clusters freed");
+  return text;
 }
 
 std::string check_text(const Json& result) {

@@ -231,6 +231,80 @@ class CheckTest(CliTest):
             file.truncate(os.fstat(file.fileno()).st_size - 1)
         self.assert_found_beyond_qemu(self.dir / "cut.qcow2", "the cluster is cut off by the end of the file")
 
+    # ---- repair ------------------------------------------------------------------------------------------------------------
+
+    def spoiled(self, name="spoiled.qcow2"):
+        """A leak, a refcount that is too small, and COPIED flags that are wrong; the guest's data is whole."""
+        image = self.made("", ["write -P 7 0 1M", "write -P 8 -c 4M 64k"], name=name)
+        block = self.field(image, self.field(image, 48))
+        l2 = self.field(image, self.field(image, 40)) & 0x00fffffffffffe00
+        self.patch(image, block + 2 * (os.stat(image).st_size >> 16), b"\0\3")
+        self.patch(image, block + 2 * (self.field(image, l2) >> 16 & 0xffffff), b"\0\0")
+        self.patch_bits(image, l2 + 8, 1 << 63)
+        self.patch_bits(image, self.field(image, 40), 1 << 63)
+        return image
+
+    def test_repairs_so_that_qemu_img_is_content(self):
+        image = self.spoiled()
+        self.assertEqual(qemu_check(image)[0], CORRUPT)
+        result = self.run_command("check", "--repair=all", image)
+        self.assert_status(result, CLEAN)
+        self.assertRegex(result.stdout, r"no errors were found, \d+ corruptions repaired, 1 leaked cluster freed")
+        self.assertEqual(qemu_check(image)[0], CLEAN)
+        qemu("qemu-io", "-f", "qcow2", "-c", "read -P 7 0 1M", "-c", "read -P 8 4M 64k", image)
+        self.assertEqual([path.name for path in self.dir.glob(".*")], [])
+
+    def test_of_leaks_repairs_nothing_else(self):
+        image = self.spoiled()
+        status, told = our_check(image, "--repair=leaks")
+        self.assertEqual((status, told["leaks"], told["leaks-fixed"], told["corruptions-fixed"]), (CORRUPT, 0, 1, 0))
+        leaking = self.made("", ["write 0 1M"], name="leaking.qcow2")
+        self.patch(leaking, self.field(leaking, self.field(leaking, 48)) + 2 * 500, b"\0\1")
+        self.assertEqual(our_check(leaking)[0], LEAKS)
+        self.assertEqual(our_check(leaking, "--repair=leaks")[0], CLEAN)
+
+    def test_repairs_inside_a_container(self):
+        key = self.dir / "key"
+        key.write_bytes(b"word")
+        inner = self.spoiled()
+        inner.write_bytes(inner.read_bytes().ljust((os.stat(inner).st_size + 511) // 512 * 512, b"\0"))
+        image = self.dir / "disk.luks"
+        self.assert_status(self.run_command("convert", "-f", "raw", "-O", "luks", "-e", key, *WEAK, inner, image), DONE)
+        self.assertEqual(our_check(image, "-e", key)[0], CORRUPT)
+        self.assertEqual(our_check(image, "-e", key, "--repair=all")[0], CLEAN)
+        secret = f"secret,id=s,file={key}"
+        qemu("qemu-img", "check", "--object", secret, "--image-opts",
+             f"driver=qcow2,file.driver=luks,file.key-secret=s,file.file.filename={image}")
+
+    def test_repairs_nothing_that_is_in_use(self):
+        image = self.spoiled()
+        with self.begin_reader(image):
+            self.assert_one_line(self.run_command("check", "--repair=all", image), NOT_COMPLETED, "in use")
+        self.assert_one_line(self.run_command("check", "--repair=all", "-U", image), USAGE, "contradict each other")
+        self.assert_one_line(self.run_command("check", "--repair=some", image), USAGE, "write leaks or all")
+
+    def begin_reader(self, image):
+        """A qemu-io that holds the image's locks, until it is closed."""
+        reader = subprocess.Popen(["qemu-io", "-r", "-f", "qcow2", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        reader.stdout.read(1)  # the prompt
+        return reader
+
+    def test_mutated_images_are_never_worse_for_a_repair(self):
+        chance = random.Random(7)
+        for number in range(40):
+            image = self.made("cluster_size=4k", ["write -P 5 0 100k", "write -P 6 -c 1M 4k"], "8M", f"w{number}")
+            for _ in range(chance.choice((1, 2, 3))):
+                self.patch_bits(image, self.place_of_metadata(image, chance), 1 << chance.randrange(64))
+            before, told = our_check(image)
+            after, then = our_check(image, "--repair=all")
+            with self.subTest(number, told=texts(told)[:3]):
+                self.assertLessEqual(then.get("corruptions", 0), told.get("corruptions", 0))
+                self.assertEqual(after, our_check(image)[0])
+                if before == NOT_COMPLETED:
+                    self.assertEqual(after, NOT_COMPLETED)
+                if after == CLEAN:
+                    self.assertEqual(qemu_check(image)[0], CLEAN)
+
     # ---- never more lenient than qemu-img ----------------------------------------------------------------------------------
 
     def test_never_ends_well_where_qemu_img_finds_damage_in_mutated_images(self):
