@@ -51,6 +51,8 @@ void refuse_features(const Header& header) {
     refuse("compression_type", header.compression_type, "and the incompatible feature bit 3 contradict each other");
   if ((header.incompatible_features & kIncompatExtendedL2) != 0 && header.cluster_bits < kMinClusterBitsExtendedL2)
     refuse("cluster_bits", header.cluster_bits, "must be 14 or more with extended L2 entries");
+  if ((header.autoclear_features & kAutoclearRawData) != 0 && (header.incompatible_features & kIncompatDataFile) == 0)
+    refuse("autoclear_features", header.autoclear_features, "raw external data without an external data file");
   if (header.refcount_order > kMaxRefcountOrder) refuse("refcount_order", header.refcount_order, "must be 0 to 6");
 }
 

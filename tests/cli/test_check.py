@@ -115,9 +115,10 @@ class CheckTest(CliTest):
         self.assert_clean(image)
         qemu("qemu-img", "resize", "-q", "--shrink", image, "2M")
         self.assert_clean(image)
-        for name in "a", "b":
+        qemu("qemu-img", "resize", "-q", image, "8M")
+        for name, compressed in ("a", "3M"), ("b", "4M"):
             qemu("qemu-img", "snapshot", "-c", name, image)
-            qemu("qemu-io", "-f", "qcow2", "-c", "write 1M 256k", "-c", "write -c 1600k 64k", image)
+            qemu("qemu-io", "-f", "qcow2", "-c", "write 1M 256k", "-c", f"write -c {compressed} 64k", image)
             self.assert_clean(image)
         for change in ["-a", "a"], ["-d", "a"], ["-d", "b"]:
             qemu("qemu-img", "snapshot", *change, image)
@@ -171,7 +172,7 @@ class CheckTest(CliTest):
         key.write_bytes(b"word")
         image = self.dir / "disk.qcow2.luks"
         self.assert_status(self.run_command("convert", "-c", "-e", key, *WEAK, raw, image), DONE)
-        self.assert_one_line(self.run_command("check", image), WRONG_KEY, "a LUKS container: .* -e FILE")
+        self.assert_one_line(self.run_command("check", image), WRONG_KEY, "a LUKS container: .*-e FILE")
         self.assertEqual(self.assert_clean(image, "-e", key)["format"], "qcow2")
         of_raw = self.dir / "disk.luks"
         self.assert_status(self.run_command("convert", "-O", "luks", "-e", key, *WEAK, raw, of_raw), DONE)
@@ -216,7 +217,7 @@ class CheckTest(CliTest):
         self.patch(again(), stream, b"\xff" * 16)
         self.assert_found_beyond_qemu(image, "L2 table entry 16 at")
         with open(again(), "r+b") as file:
-            file.truncate(stream + 10)
+            file.truncate((self.field(image, l2 + 8 * 17) & ((1 << 54) - 1)) + 10)
         self.assert_found_beyond_qemu(image, "does not decode")
         first = self.field(again(), l2)
         self.patch(image, l2 + 8 * 40, struct.pack(">Q", first & ~(1 << 63)))
@@ -291,10 +292,12 @@ class CheckTest(CliTest):
 
     def test_mutated_images_are_never_worse_for_a_repair(self):
         chance = random.Random(7)
-        for number in range(40):
-            image = self.made("cluster_size=4k", ["write -P 5 0 100k", "write -P 6 -c 1M 4k"], "8M", f"w{number}")
+        sound = self.made("cluster_size=4k", ["write -P 5 0 100k", "write -P 6 -c 1M 4k"], "8M")
+        for number in range(100):
+            image = self.dir / f"w{number}"
+            shutil.copyfile(sound, image)
             for _ in range(chance.choice((1, 2, 3))):
-                self.patch_bits(image, self.place_of_metadata(image, chance), 1 << chance.randrange(64))
+                self.patch_bits(image, self.place_of_metadata(sound, chance), 1 << chance.randrange(64))
             before, told = our_check(image)
             after, then = our_check(image, "--repair=all")
             with self.subTest(number, told=texts(told)[:3]):
@@ -333,7 +336,8 @@ class CheckTest(CliTest):
             damaged = 0
             for image, (theirs, what), (ours, told) in results:
                 with self.subTest(image.name, qemu=what, ours=texts(told)[:3]):
-                    self.assertIn(ours, (CLEAN, NOT_COMPLETED, CORRUPT, LEAKS))
+                    lost_its_magic = self.field(image, 0, ">4s") != b"QFI\xfb"
+                    self.assertIn(ours, (NO_CHECK,) if lost_its_magic else (CLEAN, NOT_COMPLETED, CORRUPT, LEAKS))
                     if theirs == CLEAN:
                         continue
                     damaged += 1
