@@ -213,8 +213,12 @@ class Check {
   }
 
   static CheckFinding public_finding(const qcow2::Finding& finding) {
-    return {std::string(name_of(finding.kind)), std::string(name_of(finding.entry.table)), finding.entry.index,
-            finding.entry.value,                finding.entry.file_offset,                 finding.text};
+    return {std::string(name_of(finding.kind)),
+            std::string(name_of(finding.entry.table)),
+            finding.entry.index,
+            finding.entry.value,
+            finding.entry.file_offset,
+            finding.text};
   }
 
   const CheckOptions& options_;

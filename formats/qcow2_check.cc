@@ -35,8 +35,7 @@ void check_header_bits(CheckedImage& image) {
   if ((header.incompatible_features & kIncompatDirty) != 0)
     image.findings.add(FindingKind::note, incompatible, "the image is marked as dirty: it was not closed");
   if ((header.autoclear_features & ~kAutoclearKnown) != 0)
-    image.findings.add(FindingKind::note,
-                       {Table::header, 0, header.autoclear_features, offsetof(Header, autoclear_features)},
+    image.findings.add(FindingKind::note, {Table::header, 0, header.autoclear_features, offsetof(Header, autoclear_features)},
                        "autoclear features that are not known");
   if (header.virtual_size % kSectorSize != 0)
     image.findings.add(FindingKind::note, {Table::header, 0, header.virtual_size, offsetof(Header, size)},
@@ -60,7 +59,8 @@ void check_luks_header(CheckedImage& image) {
 
 }  // namespace
 
-MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header, const RepairRequest* repair) {
+MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header,
+                             const RepairRequest* repair) {
   MetadataCheck result;
   ClusterMap map(div_round_up(file_size, header.cluster_size) + 1);  // a reference may reach a bit beyond the file
   CheckedImage image{read, file_size, header, result.findings, map, repair};

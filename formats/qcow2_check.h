@@ -24,7 +24,7 @@ struct MetadataCheck {
   std::uint64_t total_clusters = 0;  ///< of the guest's disk
   ClusterStatistics clusters;
   std::uint64_t refcount_mismatches = 0;
-  bool only_header_bits = false;  ///< nothing is wrong but the dirty and the corrupt bit
+  bool only_header_bits = false;                   ///< nothing is wrong but the dirty and the corrupt bit
   std::vector<CompressedPiece> compressed_pieces;  ///< for CompressedCheck
 };
 

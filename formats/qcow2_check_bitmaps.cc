@@ -62,9 +62,8 @@ class BitmapWalk {
 
   bool is_sound(const BitmapDirectoryEntry& entry) const noexcept {
     return entry.table_size != 0 && entry.table_size <= kMaxBitmapTableEntries && entry.table_offset != 0 &&
-           entry.table_offset % image_.header.cluster_size == 0 &&
-           (entry.flags & kBitmapFlagsReserved) == 0 && entry.extra_data_size == 0 && entry.type == kDirtyTracking &&
-           entry.granularity_bits >= kMinGranularityBits &&
+           image_.header.is_aligned(entry.table_offset) && (entry.flags & kBitmapFlagsReserved) == 0 &&
+           entry.extra_data_size == 0 && entry.type == kDirtyTracking && entry.granularity_bits >= kMinGranularityBits &&
            entry.granularity_bits <= kMaxGranularityBits && entry.name_size != 0 && entry.name_size <= kMaxBitmapName;
   }
 
@@ -85,7 +84,7 @@ class BitmapWalk {
     const std::uint64_t offset = entry.value & kEntryOffsetMask;
     if ((entry.value & kBitmapEntryReserved) != 0 || (offset != 0 && (entry.value & kBitmapEntryAllOnes) != 0))
       return wrong_data(entry, "reserved bits are set");
-    if (offset % image_.header.cluster_size != 0) return wrong_data(entry, "the bitmap's data is not aligned to a cluster");
+    if (!image_.header.is_aligned(offset)) return wrong_data(entry, "the bitmap's data is not aligned to a cluster");
     if (offset != 0) image_.claim_metadata(entry, offset, image_.header.cluster_size);
   }
 

@@ -38,6 +38,11 @@ struct CheckHeader {
   std::uint64_t bitmap_directory_offset = 0;
   std::uint64_t bitmap_directory_bytes = 0;
 
+  // By shifts: they stand in the innermost loops, and the compiler does not know that a cluster is a power of two.
+  std::uint64_t cluster_of(std::uint64_t offset) const noexcept { return offset >> cluster_bits; }
+  bool is_aligned(std::uint64_t offset) const noexcept { return (offset & (cluster_size - 1)) == 0; }
+  std::uint64_t refcount_block_of(std::uint64_t cluster) const noexcept { return cluster >> (cluster_bits + 3 - refcount_order); }
+
   std::uint64_t l2_entry_bytes() const noexcept { return extended_l2 ? 16 : 8; }
   std::uint64_t l2_entries() const noexcept { return cluster_size / l2_entry_bytes(); }
   std::uint64_t refcounts_per_block() const noexcept { return cluster_size * 8 >> refcount_order; }

@@ -31,7 +31,7 @@ std::optional<std::uint64_t> length_of(CheckedImage& image, const TableEntry& po
 }
 
 void take_l1(CheckedImage& image, const TableEntry& pointer, const SnapshotHead& head, std::vector<L1Table>& tables) {
-  if (head.l1_table_offset % image.header.cluster_size != 0)
+  if (!image.header.is_aligned(head.l1_table_offset))
     image.findings.corrupt(pointer, "the snapshot's L1 table is not aligned to a cluster");
   else if (head.l1_size > kMaxL1Bytes / sizeof(Be64))
     image.findings.corrupt(pointer, "the snapshot's L1 table has " + std::to_string(head.l1_size) + " entries: too many");

@@ -44,7 +44,8 @@ bool CheckedImage::is_far_outside(std::uint64_t offset, std::uint64_t bytes) con
   return offset > file_size + header.cluster_size || offset + bytes >= file_size + header.cluster_size;
 }
 
-bool CheckedImage::claim_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references) {
+bool CheckedImage::claim_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes,
+                                  std::uint64_t references) {
   if (bytes == 0) return false;
   if (is_far_outside(offset, bytes)) {
     findings.corrupt(pointer, "points beyond the end of the file");
@@ -52,7 +53,7 @@ bool CheckedImage::claim_metadata(const TableEntry& pointer, std::uint64_t offse
   }
   if (offset + bytes > file_size) findings.corrupt(pointer, "what it points at is cut off by the end of the file");
   bool overlaps = false;
-  for (std::uint64_t cluster = offset / header.cluster_size; cluster <= (offset + bytes - 1) / header.cluster_size; ++cluster) {
+  for (std::uint64_t cluster = header.cluster_of(offset); cluster <= header.cluster_of(offset + bytes - 1); ++cluster) {
     map.add_references(cluster, references);
     overlaps |= map.mark(cluster, Mark::metadata);
   }

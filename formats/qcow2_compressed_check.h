@@ -30,9 +30,9 @@ class CompressedCheck {
   std::uint64_t file_size_;
   const CheckHeader& header_;
   std::unique_ptr<Decompressor> decompressor_;
-  std::vector<Be64> words_;          // of the piece under way
-  std::vector<std::byte> cluster_;   // what is decoded
-  std::vector<std::byte> window_;    // of the file: compressed clusters mostly lie behind each other
+  std::vector<Be64> words_;         // of the piece under way
+  std::vector<std::byte> cluster_;  // what is decoded
+  std::vector<std::byte> window_;   // of the file: compressed clusters mostly lie behind each other
   std::uint64_t window_offset_ = 0;
   std::size_t window_bytes_ = 0;
 };

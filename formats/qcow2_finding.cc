@@ -82,8 +82,9 @@ void Findings::add(FindingKind kind, const TableEntry& entry, std::string_view w
 
 void Findings::add_mismatch(FindingKind kind, const TableEntry& refcount, std::uint64_t cluster, std::uint64_t references) {
   if (!wants(kind)) return;
-  std::string text = place_of(refcount) + "cluster " + std::to_string(cluster) + " has refcount " + std::to_string(refcount.value) +
-                     " and " + std::to_string(references) + (references == 1 ? " reference" : " references");
+  std::string text = place_of(refcount) + "cluster " + std::to_string(cluster) + " has refcount " +
+                     std::to_string(refcount.value) + " and " + std::to_string(references) +
+                     (references == 1 ? " reference" : " references");
   kept_.push_back({kind, refcount, std::move(text)});
 }
 

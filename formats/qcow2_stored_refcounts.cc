@@ -88,7 +88,8 @@ void StoredRefcounts::read_table() {
   const TableEntry pointer{Table::header, 0, header.refcount_table_offset, offsetof(Header, refcount_table_offset)};
   const std::uint64_t bytes = header.refcount_table_clusters * header.cluster_size;
   if (bytes == 0)
-    return image_.findings.corrupt({Table::header, 0, 0, offsetof(Header, refcount_table_clusters)}, "there is no refcount table");
+    return image_.findings.corrupt({Table::header, 0, 0, offsetof(Header, refcount_table_clusters)},
+                                   "there is no refcount table");
   image_.claim_metadata(pointer, header.refcount_table_offset, bytes);
   std::vector<Be64> table(bytes / sizeof(Be64));
   image_.read(header.refcount_table_offset, std::as_writable_bytes(std::span(table)));
@@ -107,7 +108,7 @@ StoredRefcounts::State StoredRefcounts::take_block(std::uint64_t index) {
     return State::unreadable;
   }
   if (offset == 0) return State::absent;
-  if (offset % image_.header.cluster_size != 0) {
+  if (!image_.header.is_aligned(offset)) {
     image_.findings.corrupt(table_entry(index), "the refcount block is not aligned to a cluster");
     return State::unreadable;
   }
@@ -184,7 +185,7 @@ void StoredRefcounts::compare_without_block() {
     const std::uint64_t end = std::min((b + 1) * ClusterMap::kBlockClusters, image_.map.clusters());
     for (std::uint64_t cluster = b * ClusterMap::kBlockClusters; cluster < end;) {
       const std::uint64_t block_end = std::min(end, (cluster / per_block_ + 1) * per_block_);
-      const bool absent = state_of(cluster / per_block_) == State::absent;
+      const bool absent = state_of(image_.header.refcount_block_of(cluster)) == State::absent;
       for (; absent && cluster < block_end; ++cluster) report_without_refcount(cluster);
       cluster = block_end;
     }

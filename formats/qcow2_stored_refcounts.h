@@ -28,7 +28,9 @@ class StoredRefcounts {
   /// Marks the clusters whose stored refcount is one: that is what COPIED flags promise.
   void mark_ones();
   /// False when the block with this cluster's refcount cannot be read, so that nothing can be said.
-  bool is_known(std::uint64_t cluster) const noexcept { return state_of(cluster / per_block_) != State::unreadable; }
+  bool is_known(std::uint64_t cluster) const noexcept {
+    return state_of(image_.header.refcount_block_of(cluster)) != State::unreadable;
+  }
   /// Reports each refcount that is not the number of references. To be called when all references are counted.
   void compare();
   /// The end of the last cluster that is referenced or has a refcount; of compare().

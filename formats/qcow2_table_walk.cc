@@ -18,7 +18,8 @@ namespace nasbackup::qcow2 {
 
 namespace {
 
-constexpr std::size_t kMostReferences = std::size_t{1} << 24;  // 256 MiB of them; 16 TiB of 64 KiB clusters have 32768 per snapshot
+constexpr std::size_t kMostReferences = std::size_t{1}
+                                        << 24;  // 256 MiB of them; 16 TiB of 64 KiB clusters have 32768 per snapshot
 
 constexpr std::uint64_t l2_offset_of(std::uint64_t l1_entry) noexcept { return l1_entry & kEntryOffsetMask; }
 
@@ -53,7 +54,7 @@ TableEntry TableWalk::l1_entry(const Reference& reference) const {
 
 void TableWalk::take_l1_entry(const Reference& reference) {
   if ((reference.value & kL1Reserved) != 0) image_.findings.corrupt(l1_entry(reference), "reserved bits are set");
-  if (l2_offset_of(reference.value) % image_.header.cluster_size != 0) {
+  if (!image_.header.is_aligned(l2_offset_of(reference.value))) {
     image_.findings.corrupt(l1_entry(reference), "the L2 table is not aligned to a cluster");
     image_.references_unknown = true;
     return;
@@ -173,7 +174,7 @@ void TableWalk::remember_compressed(std::uint64_t index) {
 
 void TableWalk::take_standard(const TableEntry& entry, std::uint64_t bitmap) {
   const std::uint64_t offset = entry.value & kEntryOffsetMask;
-  if (offset % image_.header.cluster_size != 0) image_.findings.corrupt(entry, "the cluster is not aligned");
+  if (!image_.header.is_aligned(offset)) image_.findings.corrupt(entry, "the cluster is not aligned");
   count_allocated(offset);
   if (!image_.header.has_data_file) claim_plain(entry, offset, bytes_needed(entry, bitmap));
   if (now_.active) check_copied(entry, offset);
@@ -210,7 +211,7 @@ void TableWalk::claim_guest_clusters(const TableEntry& entry, std::uint64_t offs
   ClusterMap& map = image_.map;
   const Mark other = mark == Mark::plain ? Mark::packed : Mark::plain;
   bool on_metadata = false, on_other = false, twice = false;
-  for (std::uint64_t at = offset / image_.header.cluster_size; at <= (offset + bytes - 1) / image_.header.cluster_size; ++at) {
+  for (std::uint64_t at = image_.header.cluster_of(offset); at <= image_.header.cluster_of(offset + bytes - 1); ++at) {
     map.add_references(at, now_.references);
     on_metadata |= map.has(at, Mark::metadata);
     on_other |= map.has(at, other);
@@ -222,7 +223,7 @@ void TableWalk::claim_guest_clusters(const TableEntry& entry, std::uint64_t offs
 }
 
 void TableWalk::check_copied(const TableEntry& entry, std::uint64_t offset) {
-  const std::uint64_t cluster = offset / image_.header.cluster_size;
+  const std::uint64_t cluster = image_.header.cluster_of(offset);
   const bool copied = (entry.value & kEntryCopied) != 0;
   bool one = true;  // in an external data file every cluster has one owner
   if (!image_.header.has_data_file || entry.table != Table::l2_table) {
@@ -230,7 +231,8 @@ void TableWalk::check_copied(const TableEntry& entry, std::uint64_t offset) {
     one = image_.map.has(cluster, Mark::stored_one);
   }
   if (copied == one) return;
-  image_.findings.corrupt(entry, copied ? "COPIED is set, but the refcount is not one" : "COPIED is not set, but the refcount is one");
+  image_.findings.corrupt(entry,
+                          copied ? "COPIED is set, but the refcount is not one" : "COPIED is not set, but the refcount is one");
   flip_copied(entry);
 }
 

@@ -88,8 +88,8 @@ class TableWalk {
   std::vector<Reference> references_;  // by the tables' offsets, once they are claimed
   std::vector<L2Table> l2_tables_;
   L2Table now_;
-  std::vector<Be64> words_;  // of the table under way
-  std::vector<Be64> right_words_;          // the same with the COPIED flags that it should have; in that round of a repair
+  std::vector<Be64> words_;             // of the table under way
+  std::vector<Be64> right_words_;       // the same with the COPIED flags that it should have; in that round of a repair
   std::vector<TableEntry> l1_to_flip_;  // of the active L1 table, with a wrong COPIED flag
   ClusterStatistics statistics_;
   std::vector<CompressedPiece> compressed_pieces_;

@@ -97,7 +97,7 @@ class Repair : public testing::Test {
     const std::uint64_t l1 = header.l1_table_offset;
     const std::uint64_t l2 = image.entry(l1, 1) & qcow2::kEntryOffsetMask;
     bytes_.resize(bytes_.size() + 2 * kCluster);
-    put(block + 2 * (bytes_.size() / kCluster - 1), Be16(7));                             // a leak
+    put(block + 2 * (bytes_.size() / kCluster - 1), Be16(7));                               // a leak
     put(block + 2 * ((image.entry(l2, 0) & qcow2::kEntryOffsetMask) / kCluster), Be16(0));  // in use, but free
     put(l2 + 8 * 2, Be64(image.entry(l2, 2) & ~qcow2::kEntryCopied));
     put(l1, Be64(image.entry(l1, 0) & ~qcow2::kEntryCopied));

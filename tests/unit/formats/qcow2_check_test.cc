@@ -233,13 +233,13 @@ TEST(Qcow2Check, ReportsARefcountTableThatIsMissing) {
 }
 
 TEST(Qcow2Check, ReportsEachFaultOfARefcountTableEntry) {
-  for (const auto& [value, says] : std::vector<std::pair<std::uint64_t, const char*>>{
-           {2 * kCluster | 4, "reserved bits"},
-           {2 * kCluster + 512, "not aligned to a cluster"},
-           {100 * kCluster, "beyond the end of the file"},
-           {~std::uint64_t{0x1ff}, "not aligned to a cluster"},
-           {0xfffffffffffff000, "beyond the end of the file"},
-           {kCluster, "overlaps other metadata"}}) {
+  for (const auto& [value, says] :
+       std::vector<std::pair<std::uint64_t, const char*>>{{2 * kCluster | 4, "reserved bits"},
+                                                          {2 * kCluster + 512, "not aligned to a cluster"},
+                                                          {100 * kCluster, "beyond the end of the file"},
+                                                          {~std::uint64_t{0x1ff}, "not aligned to a cluster"},
+                                                          {0xfffffffffffff000, "beyond the end of the file"},
+                                                          {kCluster, "overlaps other metadata"}}) {
     HandMade image;
     image.put64(kCluster + 8, value);  // not the block that is needed
     EXPECT_TRUE(image.check().tells_of(std::string("refcount table entry 1 at 0x1008")) && image.check().tells_of(says)) << says;
@@ -284,7 +284,8 @@ TEST(Qcow2Check, ReportsEachFaultOfATable) {
       {"points beyond the end of the file", [](I& i) { i.put64(i.kL1, 40 * kCluster | kEntryCopied); }},
       {"what it points at overlaps other metadata", [](I& i) { i.put64(i.kL1, kCluster | kEntryCopied); }},
       {"L2 table entry 1 at 0x4008: 0x6000: COPIED is not set", [](I& i) { i.put64(i.l2(1), 6 * kCluster); }},
-      {"L2 table entry 0 at 0x4000: 0x8000000000005002: reserved", [](I& i) { i.put64(i.l2(0), 5 * kCluster | kEntryCopied | 2); }},
+      {"L2 table entry 0 at 0x4000: 0x8000000000005002: reserved",
+       [](I& i) { i.put64(i.l2(0), 5 * kCluster | kEntryCopied | 2); }},
       {"the cluster is not aligned", [](I& i) { i.put64(i.l2(0), (5 * kCluster + 512) | kEntryCopied); }},
       {"the cluster lies beyond the end", [](I& i) { i.put64(i.l2(0), 8 * kCluster | kEntryCopied); }},
       {"the cluster lies beyond the end", [](I& i) { i.put64(i.l2(0), kEntryOffsetMask & ~0xfffull); }},
@@ -503,7 +504,8 @@ HandMade with_bitmap() {
   HandMade image;
   for (int i = 0; i < 3; ++i) image.add_cluster();
   image.put64(88, kAutoclearBitmaps);
-  image.put32(112, kExtensionBitmaps), image.put32(116, 24), image.put32(120, 1), image.put64(128, 32), image.put64(136, 8 * kCluster);
+  image.put32(112, kExtensionBitmaps), image.put32(116, 24), image.put32(120, 1), image.put64(128, 32),
+      image.put64(136, 8 * kCluster);
   image.put64(8 * kCluster, 9 * kCluster), image.put32(8 * kCluster + 8, 1), image.put32(8 * kCluster + 16, 0x01100003);
   image.put64(9 * kCluster, 10 * kCluster);
   for (const std::uint64_t cluster : {8u, 9u, 10u}) image.set_refcount(cluster, 1);
@@ -584,8 +586,12 @@ TEST(Qcow2Check, SurvivesWhateverStandsInTheTables) {
   for (int round = 0; round < 20'000; ++round) {
     HandMade image = seeds[random() % seeds.size()];
     for (std::uint64_t changes = 1 + random() % 3; changes > 0; --changes) {
-      const std::uint64_t places[] = {8 * (random() % 18), kCluster, HandMade::kL1, HandMade::l2(random() % 8),
-                                      HandMade::kRefcounts + 8 * (random() % 3), 8 * kCluster + 8 * (random() % 6)};
+      const std::uint64_t places[] = {8 * (random() % 18),
+                                      kCluster,
+                                      HandMade::kL1,
+                                      HandMade::l2(random() % 8),
+                                      HandMade::kRefcounts + 8 * (random() % 3),
+                                      8 * kCluster + 8 * (random() % 6)};
       const std::uint64_t at = places[random() % 6];
       if (at + 8 <= image.bytes().size()) image.put64(at, random() % 2 ? random() : image.get64(at) ^ 1ull << random() % 64);
     }
