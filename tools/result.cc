@@ -284,7 +284,8 @@ Json check_result(const Request& request, const JobControl& control) {
 /// usage and a time-out stay what they are.
 Json check_error_result(const Error& error) {
   Json result = error_result(error.outcome(), error.what());
-  const bool stays = error.outcome() == Outcome::wrong_key || error.outcome() == Outcome::usage || error.outcome() == Outcome::timed_out;
+  const Outcome outcome = error.outcome();
+  const bool stays = outcome == Outcome::wrong_key || outcome == Outcome::usage || outcome == Outcome::timed_out;
   if (!stays) result["exit_status"] = static_cast<int>(CheckVerdict::not_completed);
   return result;
 }
