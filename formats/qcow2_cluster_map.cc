@@ -14,9 +14,9 @@ namespace {
 
 constexpr std::size_t kOverflowEntryBytes = 64;  // a node of the table, its bucket and what the allocator adds
 
-[[noreturn]] void refuse_memory() {
+[[noreturn]] void refuse_memory(std::size_t most_bytes) {
   throw FormatError("check: the references are scattered so widely that counting them takes more than " +
-                    std::to_string(ClusterMap::kMostBytes >> 20) + " MiB of memory");
+                    std::to_string(most_bytes >> 20) + " MiB of memory");
 }
 
 std::uint64_t bounded(std::uint64_t clusters) {
@@ -28,11 +28,12 @@ std::uint64_t bounded(std::uint64_t clusters) {
 
 }  // namespace
 
-ClusterMap::ClusterMap(std::uint64_t clusters) : clusters_(bounded(clusters)), blocks_(clusters_ / kBlockClusters + 1) {}
+ClusterMap::ClusterMap(std::uint64_t clusters, std::size_t most_bytes)
+    : clusters_(bounded(clusters)), most_bytes_(most_bytes), blocks_(clusters_ / kBlockClusters + 1) {}
 
 ClusterMap::Block& ClusterMap::make_block(std::unique_ptr<Block>& block) {
   bytes_ += sizeof(Block);
-  if (bytes_ > kMostBytes) refuse_memory();
+  if (bytes_ > most_bytes_) refuse_memory(most_bytes_);
   block = std::make_unique<Block>();
   return *block;
 }
@@ -40,7 +41,7 @@ ClusterMap::Block& ClusterMap::make_block(std::unique_ptr<Block>& block) {
 void ClusterMap::overflow(std::uint64_t cluster, std::uint8_t& kept, std::uint64_t count) {
   const auto [entry, made] = more_.try_emplace(cluster, 0);
   if (made) bytes_ += kOverflowEntryBytes;
-  if (bytes_ > kMostBytes) refuse_memory();
+  if (bytes_ > most_bytes_) refuse_memory(most_bytes_);
   entry->second += count - (kOverflow - static_cast<std::uint64_t>(kept));
   kept = kOverflow;
 }

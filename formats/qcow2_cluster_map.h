@@ -29,11 +29,11 @@ class ClusterMap {
   static constexpr std::uint64_t kBlockClusters = 1u << 16;
 
   /// Throws FormatError for more clusters than there can be memory for.
-  explicit ClusterMap(std::uint64_t clusters);
+  explicit ClusterMap(std::uint64_t clusters, std::size_t most_bytes = kMostBytes);
 
   /// All clusters that are asked for or changed are below it.
   std::uint64_t clusters() const noexcept { return clusters_; }
-  /// Throws FormatError when that would take more memory than kMostBytes.
+  /// Throws FormatError when that would take more memory than `most_bytes`.
   void add_references(std::uint64_t cluster, std::uint64_t count) {
     std::uint8_t& kept = block(cluster).references[cluster % kBlockClusters];
     if (count < kOverflow - static_cast<std::uint64_t>(kept))
@@ -75,6 +75,7 @@ class ClusterMap {
   void overflow(std::uint64_t cluster, std::uint8_t& kept, std::uint64_t count);
 
   std::uint64_t clusters_;
+  std::size_t most_bytes_;
   std::size_t bytes_ = 0;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unordered_map<std::uint64_t, std::uint64_t> more_;

@@ -48,6 +48,7 @@ Outcome check_bytes(const std::vector<std::byte>& bytes) {
   };
   const CheckHeader header = parse_check_header(std::span(bytes).first(std::min<std::size_t>(bytes.size(), 2u << 20)));
   Outcome outcome{check_metadata(read, bytes.size(), header)};
+  if (outcome.check.compressed_pieces.empty()) return outcome;
   CompressedCheck compressed(read, bytes.size(), header);
   for (const CompressedPiece& piece : outcome.check.compressed_pieces) compressed.check(piece, outcome.check.findings);
   return outcome;
@@ -572,8 +573,11 @@ TEST(Qcow2Check, RefusesWhatQemuDoesNotOpen) {
 }
 
 TEST(Qcow2Check, RefusesReferencesThatNoMemoryWouldCount) {
-  ClusterMap map(std::uint64_t{1} << 36);
-  EXPECT_THROW(for (std::uint64_t i = 0; i < 20'000; ++i) map.add_references(i * ClusterMap::kBlockClusters, 1), FormatError);
+  constexpr std::size_t kMost = std::size_t{8} << 20;
+  ClusterMap scattered(std::uint64_t{1} << 24, kMost);
+  EXPECT_THROW(for (std::uint64_t i = 0; i < 200; ++i) scattered.add_references(i * ClusterMap::kBlockClusters, 1), FormatError);
+  ClusterMap overflowing(std::uint64_t{1} << 24, kMost);
+  EXPECT_THROW(for (std::uint64_t i = 0; i < 200'000; ++i) overflowing.add_references(i, 1000), FormatError);
   EXPECT_THROW(ClusterMap((std::uint64_t{1} << 36) + 1), FormatError);
 }
 
@@ -583,7 +587,7 @@ TEST(Qcow2Check, SurvivesWhateverStandsInTheTables) {
   std::mt19937_64 random(20261126);
   const std::vector<HandMade> seeds{HandMade(), HandMade(2), with_snapshot(), with_bitmap(), HandMade(3, 1)};
   std::uint64_t found = 0;
-  for (int round = 0; round < 20'000; ++round) {
+  for (int round = 0; round < 6'000; ++round) {
     HandMade image = seeds[random() % seeds.size()];
     for (std::uint64_t changes = 1 + random() % 3; changes > 0; --changes) {
       const std::uint64_t places[] = {8 * (random() % 18),
@@ -601,7 +605,7 @@ TEST(Qcow2Check, SurvivesWhateverStandsInTheTables) {
       ++found;
     }
   }
-  EXPECT_GT(found, 10'000u);
+  EXPECT_GT(found, 3'000u);
 }
 
 }  // namespace
