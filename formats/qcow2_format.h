@@ -58,7 +58,17 @@ inline constexpr std::uint64_t kIncompatCorrupt = 1u << 1;
 inline constexpr std::uint64_t kIncompatDataFile = 1u << 2;
 inline constexpr std::uint64_t kIncompatCompression = 1u << 3;
 inline constexpr std::uint64_t kIncompatExtendedL2 = 1u << 4;
-inline constexpr std::uint64_t kIncompatKnown = (1u << 5) - 1;
+inline constexpr std::uint64_t kIncompatKnown = 0x1f;
+
+// "Autoclear features"
+inline constexpr std::uint64_t kAutoclearBitmaps = 1u << 0;
+inline constexpr std::uint64_t kAutoclearRawData = 1u << 1;
+inline constexpr std::uint64_t kAutoclearKnown = 0x3;
+
+inline constexpr unsigned kMaxRefcountOrder = 6;                ///< 64-bit refcounts
+inline constexpr unsigned kMinClusterBitsExtendedL2 = 14;       ///< a subcluster is a sector at least
+inline constexpr std::uint32_t kMaxSnapshots = 65536;           ///< QCOW_MAX_SNAPSHOTS
+inline constexpr std::uint64_t kMaxSnapshotsBytes = 64u << 20;  ///< QCOW_MAX_SNAPSHOTS_SIZE
 
 /// Section "Header extensions".
 struct ExtensionHead {
@@ -70,6 +80,7 @@ inline constexpr std::uint32_t kExtensionEnd = 0;
 inline constexpr std::uint32_t kExtensionBackingFormat = 0xe2792aca;
 inline constexpr std::uint32_t kExtensionFeatureNames = 0x6803f857;
 inline constexpr std::uint32_t kExtensionCryptoHeader = 0x0537be77;
+inline constexpr std::uint32_t kExtensionBitmaps = 0x23852875;
 
 /// Section "Full disk encryption header pointer".
 struct CryptoHeaderPointer {
@@ -89,12 +100,18 @@ static_assert(sizeof(FeatureName) == 48);
 
 // Sections "L1 table entry" and "L2 table entry", "Standard Cluster Descriptor".
 inline constexpr std::uint64_t kEntryOffsetMask = 0x00fffffffffffe00;
-inline constexpr std::uint64_t kEntryZero = 1;  ///< version 3, without extended L2
 inline constexpr std::uint64_t kEntryCopied = std::uint64_t{1} << 63;  ///< the refcount is exactly one
+inline constexpr std::uint64_t kEntryZero = 1;                         ///< "reads as all zeros": version 3, not with extended L2
+inline constexpr std::uint64_t kL1Reserved = 0x7f000000000001ff;
+inline constexpr std::uint64_t kL2Reserved = 0x3f000000000001fe;  ///< of a standard descriptor; bit 0 depends on the version
 
-/// Section "Extended L2 Entries": each entry is followed by a bitmap, 32 bits "allocated" and above them 32 bits "reads as zero".
+/// Section "Extended L2 Entries".
+struct ExtendedL2Entry {
+  Be64 descriptor;
+  Be64 bitmap;  ///< the low half: allocated, the high half: reads as zeroes; one bit for each subcluster
+};
+static_assert(sizeof(ExtendedL2Entry) == 16);
 inline constexpr unsigned kSubclusters = 32;
-inline constexpr std::uint64_t kMinExtendedCluster = 16u << 10;  ///< QEMU: a subcluster is a sector or more
 
 /// Section "Compressed Clusters Descriptor".
 inline constexpr std::uint64_t kEntryCompressed = std::uint64_t{1} << 62;
@@ -104,6 +121,52 @@ constexpr unsigned compressed_offset_bits(unsigned cluster_bits) noexcept { retu
 
 inline constexpr unsigned kRefcountOrder = 4;  ///< 16-bit refcounts, QEMU's default
 using Refcount = Be16;
+
+inline constexpr std::uint64_t kRefcountTableReserved = 0x1ff;
+
+/// Section "Snapshots": one entry, then its extra data, id and name; the next one begins at a multiple of 8.
+struct SnapshotHead {
+  Be64 l1_table_offset;
+  Be32 l1_size;
+  Be16 id_size;
+  Be16 name_size;
+  Be32 date_seconds;
+  Be32 date_nanoseconds;
+  Be64 vm_clock;
+  Be32 vm_state_size;
+  Be32 extra_data_size;
+};
+static_assert(sizeof(SnapshotHead) == 40);
+inline constexpr std::uint32_t kSnapshotExtraV3 = 16;      ///< what version 3 has at least
+inline constexpr std::uint32_t kMaxSnapshotExtra = 1024;   ///< QCOW_MAX_SNAPSHOT_EXTRA_DATA
+
+/// Section "Bitmaps extension".
+struct BitmapsExtension {
+  Be32 bitmaps;
+  Be32 reserved;
+  Be64 directory_size;
+  Be64 directory_offset;
+};
+static_assert(sizeof(BitmapsExtension) == 24);
+inline constexpr std::uint32_t kMaxBitmaps = 65535;                 ///< QCOW2_MAX_BITMAPS
+inline constexpr std::uint64_t kMaxBitmapDirectoryBytes = 64u << 20;  ///< QCOW2_MAX_BITMAP_DIRECTORY_SIZE is 1024 for each bitmap
+
+/// Section "Bitmap directory": one entry, then its extra data and name; the next one begins at a multiple of 8.
+struct BitmapDirectoryEntry {
+  Be64 table_offset;
+  Be32 table_size;  ///< entries
+  Be32 flags;
+  std::uint8_t type;
+  std::uint8_t granularity_bits;
+  Be16 name_size;
+  Be32 extra_data_size;
+};
+static_assert(sizeof(BitmapDirectoryEntry) == 24);
+inline constexpr std::uint32_t kBitmapFlagsReserved = 0xfffffffc;  ///< with "extra data compatible", which QEMU does not know
+inline constexpr std::uint32_t kMaxBitmapTableEntries = 0x8000000;  ///< BME_MAX_TABLE_SIZE
+inline constexpr std::uint16_t kMaxBitmapName = 1023;
+inline constexpr std::uint64_t kBitmapEntryReserved = 0xff000000000001fe;
+inline constexpr std::uint64_t kBitmapEntryAllOnes = 1;
 
 /// How many L2 entries and how many refcounts one cluster holds.
 constexpr std::uint64_t l2_entries(std::uint64_t cluster_size) noexcept { return cluster_size / sizeof(Be64); }

@@ -87,7 +87,7 @@ void require_readable(const HeaderFacts& header) {
     throw FormatError("qcow2 header: incompatible feature bit " + std::to_string(std::countr_zero(unknown)) + ": not known");
   if (header.has_data_file) throw FormatError("qcow2 header: an external data file: not supported");
   if (header.crypt_method == kCryptAes) throw FormatError("qcow2 header: encrypted the old way (AES): not supported");
-  if (header.extended_l2 && header.cluster_size < kMinExtendedCluster)
+  if (header.extended_l2 && header.cluster_size < std::uint64_t{1} << kMinClusterBitsExtendedL2)
     throw FormatError("qcow2 header: cluster size: " + std::to_string(header.cluster_size) + ", too small for extended L2 entries");
   if (header.compression_type > kZstd || (header.compression_bit != (header.compression_type != kZlib)))
     throw FormatError("qcow2 header: compression_type: " + std::to_string(header.compression_type) +

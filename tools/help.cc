@@ -60,7 +60,7 @@ std::string exit_rows() {
   const auto all = exit_statuses();
   for (std::size_t i = 0; i < all.size(); i += 2) {
     const std::string left = fmt::format("  {:<6} {}", all[i].number, all[i].meaning);
-    text += i + 1 == all.size() ? left + "\n" : fmt::format("{:<38} {:<6} {}\n", left, all[i + 1].number, all[i + 1].meaning);
+    text += i + 1 == all.size() ? left + "\n" : fmt::format("{:<48} {:<6} {}\n", left, all[i + 1].number, all[i + 1].meaning);
   }
   return text;
 }

@@ -46,7 +46,8 @@ class Reader {
       read_key(request);
     else
       request.path = line_.operands.front();
-    if ((request.verb & (kInfo | kReading)) != 0) request.passphrases = opening_places();
+    if (request.verb == kCheck) read_check(request);
+    if ((request.verb & (kInfo | kReading | kCheck)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
@@ -204,6 +205,14 @@ class Reader {
     if (options.to.empty() && options.targets.empty()) refuse("where to? write --to DIR, or --disk NAME=TARGET");
     if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs))
       refuse("--new-name, --new-uuid and --new-macs are about the domain XML, which goes to --to DIR: write that too");
+  }
+
+  void read_check(Request& request) {
+    request.check.path = request.path;
+    request.check.shared = line_.has("force-share");
+    if (line_.has("repair")) request.check.repair = text("repair") == "all" ? CheckRepair::all : CheckRepair::leaks;
+    if (line_.has("repair") && request.check.shared) refuse("--repair and -U contradict each other: write one of them");
+    if (line_.has("threads")) request.check.threads = parse_count(named("threads"), text("threads"), kMostThreads);
   }
 
   void read_key(Request& request) {

@@ -27,12 +27,13 @@ struct Request {
   TuneOptions tune;        ///< of tune
   VerifyOptions verify;    ///< of verify
   RestoreOptions restore;  ///< of restore
+  CheckOptions check;      ///< of check
   KeyAction key_action = KeyAction::list;
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
   PassphrasePlaces new_passphrase;  ///< one, of key add
   PassphrasePlaces source_keys;     ///< that open what a writing verb reads
-  std::string path;                 ///< of info, list, key, verify and restore
+  std::string path;                 ///< of info, list, key, check, verify and restore
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;

@@ -275,6 +275,66 @@ Json info_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+const char* name_of(CheckVerdict verdict) noexcept {
+  switch (verdict) {
+    case CheckVerdict::clean:
+      return "clean";
+    case CheckVerdict::not_completed:
+      return "not_completed";
+    case CheckVerdict::corrupt:
+      return "corrupt";
+    case CheckVerdict::leaks:
+      return "leaks";
+    case CheckVerdict::no_check:
+      return "no_check";
+  }
+  return "not_completed";
+}
+
+/// The keys are those of `qemu-img check --output=json`; the findings are ours.
+Json json_of(const CheckReport& report) {
+  Json result{{"outcome", name_of(report.verdict)},
+              {"exit_status", static_cast<int>(report.verdict)},
+              {"filename", report.path},
+              {"format", report.format},
+              {"check-errors", report.check_errors}};
+  if (report.verdict == CheckVerdict::no_check) return result;
+  result.update({{"image-end-offset", report.image_end_offset},
+                 {"corruptions", report.corruptions},
+                 {"leaks", report.leaks},
+                 {"corruptions-fixed", report.corruptions_fixed},
+                 {"leaks-fixed", report.leaks_fixed},
+                 {"total-clusters", report.total_clusters},
+                 {"allocated-clusters", report.allocated_clusters},
+                 {"fragmented-clusters", report.fragmented_clusters},
+                 {"compressed-clusters", report.compressed_clusters}});
+  result["findings"] = Json::array();
+  for (const CheckFinding& finding : report.findings)
+    result["findings"].push_back({{"kind", finding.kind},
+                                  {"table", finding.table},
+                                  {"index", finding.index},
+                                  {"value", finding.value},
+                                  {"file-offset", finding.file_offset},
+                                  {"text", finding.text}});
+  return result;
+}
+
+Json check_result(const Request& request, const JobControl& control) {
+  CheckOptions options = request.check;
+  options.passphrases = read_passphrases(request.passphrases, control);
+  return json_of(check_image(options, control));
+}
+
+/// As in qemu-img, an image that cannot be checked is 1 whatever the reason; but a passphrase that is missing or wrong, wrong
+/// usage and a time-out stay what they are.
+Json check_error_result(const Error& error) {
+  Json result = error_result(error.outcome(), error.what());
+  const Outcome outcome = error.outcome();
+  const bool stays = outcome == Outcome::wrong_key || outcome == Outcome::usage || outcome == Outcome::timed_out;
+  if (!stays) result["exit_status"] = static_cast<int>(CheckVerdict::not_completed);
+  return result;
+}
+
 Json list_result(const std::string& path, const JobControl& control) {
   Json result = with_outcome(Outcome::done);
   result["sets"] = Json::array();
@@ -293,8 +353,10 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kTune) return tune_result(request, control);
     if (request.verb == kVerify) return verify_result(request, control);
     if (request.verb == kRestore) return restore_result(request, control);
+    if (request.verb == kCheck) return check_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
+    if (request.verb == kCheck) return check_error_result(error);
     return error_result(error.outcome(), error.what());
   }
 }

@@ -261,6 +261,38 @@ std::string restore_text(const Json& result) {
   return job_text(result, text + (result.at("verified").get<bool>() ? "what was read is what was backed up" : "content not proved: no digests"));
 }
 
+std::string counted(std::uint64_t count, const char* one, const char* many) {
+  return fmt::format("{} {}", count, count == 1 ? one : many);
+}
+
+std::string check_headline(const Json& result) {
+  const auto number = [&](const char* key) { return result.at(key).get<std::uint64_t>(); };
+  std::string text;
+  const auto add = [&](std::uint64_t count, const char* one, const char* many) {
+    if (count != 0) text += (text.empty() ? "" : ", ") + counted(count, one, many);
+  };
+  add(number("corruptions"), "corruption", "corruptions");
+  add(number("leaks"), "leaked cluster", "leaked clusters");
+  add(number("check-errors"), "place that could not be checked", "places that could not be checked");
+  if (text.empty()) text = "no errors were found";
+  add(number("corruptions-fixed"), "corruption repaired", "corruptions repaired");
+  add(number("leaks-fixed"), "leaked cluster freed", "leaked clusters freed");
+  return text;
+}
+
+std::string check_text(const Json& result) {
+  const std::string name = word(result, "filename");
+  if (!result.contains("findings")) return fmt::format("{}: {}, which has no check\n", name, word(result, "format"));
+  std::string text = fmt::format("{}: {}\n", name, check_headline(result));
+  for (const Json& finding : result.at("findings")) text += fmt::format("{}: {}\n", word(finding, "kind"), word(finding, "text"));
+  const auto number = [&](const char* key) { return result.at(key).get<std::uint64_t>(); };
+  if (const std::uint64_t all = number("corruptions") + number("leaks"); all > result.at("findings").size())
+    text += fmt::format("and more, {} in all\n", all);
+  return text + fmt::format("{} of {} clusters allocated, {} fragmented, {} compressed; the image ends at byte {}\n",
+                            number("allocated-clusters"), number("total-clusters"), number("fragmented-clusters"),
+                            number("compressed-clusters"), number("image-end-offset"));
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
@@ -290,6 +322,8 @@ std::string text_of(const Request& request, const Json& result) {
       return tune_text(result);
     case kKey:
       return key_text(request, result);
+    case kCheck:
+      return check_text(result);
     default:
       return list_text(request, result);
   }

@@ -83,6 +83,12 @@ void ImageBytes::enter_container(std::uint64_t payload_offset, std::span<const s
   cipher_ = std::make_unique<crypto::AesXts>(volume_key);
 }
 
+std::vector<std::byte> ImageBytes::as_stored(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  std::vector<std::byte> stored(bytes.begin(), bytes.end());
+  if (cipher_) cipher_->encrypt(offset / crypto::AesXts::kSectorBytes, stored);
+  return stored;
+}
+
 std::size_t ImageBytes::read_up_to(std::uint64_t offset, std::span<std::byte> into) const {
   return cipher_ ? read_payload(offset, into) : read_file(offset, into);
 }

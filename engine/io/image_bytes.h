@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "crypto/aes_xts.h"
 #include "engine/io/file_descriptor.h"
@@ -46,6 +47,10 @@ class ImageBytes {
 
   /// From here on offset 0 is the payload's beginning. `payload_offset` lies within the file.
   void enter_container(std::uint64_t payload_offset, std::span<const std::byte> volume_key);
+
+  /// Where in the file an offset lies, and what stands there for these bytes. Inside a container they are whole sectors.
+  std::uint64_t file_offset(std::uint64_t offset) const noexcept { return start_ + offset; }
+  std::vector<std::byte> as_stored(std::uint64_t offset, std::span<const std::byte> bytes) const;
 
   /// Throw Fault(source); read() also Fault(damaged) when the file ends too early.
   std::size_t read_up_to(std::uint64_t offset, std::span<std::byte> into) const;

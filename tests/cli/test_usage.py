@@ -8,13 +8,13 @@ import unittest
 
 from cli import *
 
-VERBS = ("backup", "convert", "info", "list", "key", "tune")
+VERBS = ("backup", "convert", "info", "check", "list", "key", "tune")
 
 # What is written, and what the line says to write instead.
 REFUSED = [
-    ([], "write backup, convert, info, list, key or tune, or --help"),
+    ([], "write backup, convert, info, check, list, key or tune, or --help"),
     (["convrt", "a", "b"], "convrt: no such verb: write convert$"),
-    (["restore", "a"], "restore: no such verb: write backup, convert, info, list, key or tune"),
+    (["restore", "a"], "restore: no such verb: write backup, convert, info, check, list, key or tune"),
     (["-v", "convert", "a", "b"], "-v: write the verb first"),
     (["-j2"], "write the verb first"),
     (["--help", "convert"], "write the verb first"),
@@ -182,15 +182,15 @@ class Help(CliTest):
         self.assertEqual(result.stderr, "")
         return result.stdout
 
-    def test_tells_the_verbs_four_examples_and_the_exit_statuses_in_about_40_lines(self):
+    def test_tells_the_verbs_four_examples_and_the_exit_statuses_in_about_50_lines(self):
         text = self.help_of("--help")
         self.assertEqual(text, self.help_of("-h"))
-        self.assertLessEqual(len(text.splitlines()), 50)
+        self.assertLessEqual(len(text.splitlines()), 55)
         self.assertLessEqual(max(map(len, text.splitlines())), 110)
         self.assertEqual(len(re.findall(r"^  nasbackup .*/", text, re.M)), 4, text)
         for verb in VERBS:
             self.assertRegex(text, rf"(?m)^  nasbackup {verb} ")
-        for status in ("0", "1", "3", "10", "11", "12", "13", "14", "15", "16", "64", r"128\+N"):
+        for status in ("0", "1", "2", "3", "10", "11", "12", "13", "14", "15", "16", "63", "64", r"128\+N"):
             self.assertRegex(text, rf"(?m)(^| ) {status} +\w")
 
     def test_of_a_verb_tells_the_options_that_it_takes_and_no_other(self):
@@ -219,7 +219,7 @@ class Help(CliTest):
         for verb in VERBS:
             for option in self.options_in(self.help_of(verb, "--help")):
                 self.assertIn(f"\\fB{option}\\fR", written)
-        for status in ("0", "1", "3", "10", "11", "12", "13", "14", "15", "16", "64", "128+N"):
+        for status in ("0", "1", "2", "3", "10", "11", "12", "13", "14", "15", "16", "63", "64", "128+N"):
             self.assertIn(f".TP\n\\fB{status}\\fR\n", page)
         checked = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8"], input=page, capture_output=True, text=True)
         self.assertEqual((checked.returncode, checked.stderr), (0, ""))

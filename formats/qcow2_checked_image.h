@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The image that is checked, as the parts of the check share it: its bytes, what its header says, what was found, and what is
+// known of its clusters. No part of the check has a state besides. Used by one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "formats/big_endian.h"
+#include "formats/qcow2_check_header.h"
+#include "formats/qcow2_cluster_map.h"
+#include "formats/qcow2_finding.h"
+#include "formats/qcow2_repair.h"
+
+namespace nasbackup::qcow2 {
+
+/// Reads up to `into.size()` bytes at an offset of the image; how many there were. May throw, also to end the check.
+using ReadUpTo = std::function<std::size_t(std::uint64_t offset, std::span<std::byte> into)>;
+
+struct CheckedImage {
+  const ReadUpTo& read_up_to;
+  std::uint64_t file_size;
+  const CheckHeader& header;
+  Findings& findings;
+  ClusterMap& map;
+  const RepairRequest* repair = nullptr;  ///< null: nothing is to be changed
+  /// Something that holds references could not be followed: a cluster without one may be in use all the same.
+  bool references_unknown = false;
+
+  bool repairs(RepairRound round) const noexcept { return repair != nullptr && repair->round == round; }
+  /// Hands out a block that shall stand at `offset`, when it differs and lies within the file.
+  void replace(std::uint64_t offset, std::span<const std::byte> old, std::span<const std::byte> now) const;
+  /// The same for some words of one sector, given as (offset in it, value).
+  void replace_words(std::uint64_t sector, std::span<const std::pair<std::uint64_t, Be64>> words) const;
+
+  /// What lies behind the end of the file reads as zero, as in QEMU.
+  void read(std::uint64_t offset, std::span<std::byte> into) const;
+
+  /// Counts the clusters of a table, or of what else is no guest data, and reports what cannot be: it leaves the file, or other
+  /// metadata lies there too. False: it must not be read.
+  bool claim_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references = 1);
+  /// The first cluster behind the file.
+  std::uint64_t end_cluster() const noexcept;
+  /// True when [offset, offset + bytes) leaves the file by a cluster or more: then QEMU does not count it, and nor do we.
+  bool is_far_outside(std::uint64_t offset, std::uint64_t bytes) const noexcept;
+};
+
+}  // namespace nasbackup::qcow2

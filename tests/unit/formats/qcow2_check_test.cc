@@ -1,0 +1,612 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// The check, against an image that is laid out by hand, byte by byte from the specification, with one thing wrong at a time;
+// and against what our own layout writes.
+#include "formats/qcow2_check.h"
+
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <random>
+
+#include "formats/format_error.h"
+#include "formats/qcow2_compressed_check.h"
+#include "formats/qcow2_format.h"
+#include "formats/qcow2_layout.h"
+#include "tests/unit/formats/memory_image.h"
+
+namespace nasbackup::qcow2 {
+namespace {
+
+struct Outcome {
+  MetadataCheck check;
+  std::uint64_t count(FindingKind kind) const { return check.findings.count(kind); }
+  std::uint64_t corruptions() const { return count(FindingKind::corruption); }
+  std::uint64_t leaks() const { return count(FindingKind::leak); }
+  std::string text() const {
+    std::string all;
+    for (const Finding& finding : check.findings.kept()) all += finding.text + "\n";
+    return all;
+  }
+  const Finding& only() const {
+    EXPECT_EQ(check.findings.kept().size(), 1u) << text();
+    return check.findings.kept().at(0);
+  }
+  bool tells_of(const std::string& what) const { return text().find(what) != std::string::npos; }
+};
+
+Outcome check_bytes(const std::vector<std::byte>& bytes) {
+  const ReadUpTo read = [&](std::uint64_t offset, std::span<std::byte> into) {
+    if (offset >= bytes.size()) return std::size_t{0};
+    const std::size_t got = std::min<std::size_t>(into.size(), bytes.size() - offset);
+    std::memcpy(into.data(), bytes.data() + offset, got);
+    return got;
+  };
+  const CheckHeader header = parse_check_header(std::span(bytes).first(std::min<std::size_t>(bytes.size(), 2u << 20)));
+  Outcome outcome{check_metadata(read, bytes.size(), header)};
+  if (outcome.check.compressed_pieces.empty()) return outcome;
+  CompressedCheck compressed(read, bytes.size(), header);
+  for (const CompressedPiece& piece : outcome.check.compressed_pieces) compressed.check(piece, outcome.check.findings);
+  return outcome;
+}
+
+std::vector<std::byte> deflated(std::size_t size) {
+  std::vector<unsigned char> plain(size);
+  for (std::size_t i = 0; i < size; ++i) plain[i] = static_cast<unsigned char>(i * i >> 3);
+  std::vector<std::byte> out(size + 100);
+  z_stream stream{};
+  EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY), Z_OK);
+  stream.next_in = plain.data();
+  stream.avail_in = static_cast<uInt>(size);
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+constexpr std::uint64_t kCluster = 4096;
+
+/// Clusters: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 and 6 the guest's clusters 0 and 1, 7 two compressed
+/// ones, the guest's 2 and 3.
+class HandMade {
+ public:
+  explicit HandMade(unsigned version = 3, unsigned refcount_order = 4, std::uint64_t incompatible = 0)
+      : bytes_(8 * kCluster), order_(refcount_order) {
+    put32(0, kMagic), put32(4, version), put32(20, 12), put64(24, 8 * kCluster), put32(36, 1), put64(40, 3 * kCluster);
+    put64(48, kCluster), put32(56, 1);
+    if (version == 3) put64(72, incompatible), put32(96, refcount_order), put32(100, 112);
+    put64(kCluster, 2 * kCluster);
+    put64(kL1, 4 * kCluster | kEntryCopied);
+    put64(l2(0), 5 * kCluster | kEntryCopied), put64(l2(1), 6 * kCluster | kEntryCopied);
+    const std::vector<std::byte> stream = deflated(kCluster);
+    stream_bytes = stream.size();
+    EXPECT_LT(stream_bytes, 2048u);
+    place_compressed(2, 7 * kCluster, stream), place_compressed(3, 7 * kCluster + 2048, stream);
+    for (std::uint64_t cluster = 0; cluster < 7; ++cluster) set_refcount(cluster, 1);
+    if (refcount_order > 0)
+      set_refcount(7, 2);
+    else
+      put64(l2(3), 0), set_refcount(7, 1);
+  }
+
+  static constexpr std::uint64_t kL1 = 3 * kCluster;
+  static constexpr std::uint64_t kRefcounts = 2 * kCluster;
+  static std::uint64_t l2(std::uint64_t index) { return 4 * kCluster + 8 * index; }
+
+  void put16(std::uint64_t offset, std::uint16_t value) { put(offset, Be16(value)); }
+  void put32(std::uint64_t offset, std::uint32_t value) { put(offset, Be32(value)); }
+  void put64(std::uint64_t offset, std::uint64_t value) { put(offset, Be64(value)); }
+  std::uint64_t get64(std::uint64_t offset) const {
+    Be64 value;
+    std::memcpy(static_cast<void*>(&value), bytes_.data() + offset, 8);
+    return value;
+  }
+  void set_refcount(std::uint64_t cluster, std::uint64_t count) {
+    const unsigned bits = 1u << order_;
+    for (unsigned bit = 0; bit < bits; ++bit) {  // of a value of whole bytes the first byte is the highest
+      const std::uint64_t at = bits < 8 ? cluster * bits + bit : cluster * bits + (bits - 8 - bit / 8 * 8) + bit % 8;
+      std::byte& byte = bytes_[kRefcounts + at / 8];
+      byte = (byte & ~(std::byte{1} << at % 8)) | (std::byte{static_cast<unsigned char>(count >> bit & 1)} << at % 8);
+    }
+  }
+  void place_compressed(std::uint64_t guest, std::uint64_t offset, const std::vector<std::byte>& stream) {
+    std::copy(stream.begin(), stream.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+    put64(l2(guest), descriptor(offset, (offset + stream.size() - 1) / 512 - offset / 512));
+  }
+  static std::uint64_t descriptor(std::uint64_t offset, std::uint64_t more_sectors) {
+    return kEntryCompressed | more_sectors << compressed_offset_bits(12) | offset;
+  }
+  void add_cluster() { bytes_.resize(bytes_.size() + kCluster); }
+  std::vector<std::byte>& bytes() { return bytes_; }
+  Outcome check() const { return check_bytes(bytes_); }
+
+  std::size_t stream_bytes = 0;
+
+ private:
+  template <class T>
+  void put(std::uint64_t offset, T value) {
+    std::memcpy(bytes_.data() + offset, static_cast<const void*>(&value), sizeof value);
+  }
+  std::vector<std::byte> bytes_;
+  unsigned order_;
+};
+
+// ---- what is sound ----------------------------------------------------------------------------------------------------------
+
+TEST(Qcow2Check, FindsNothingInASoundImage) {
+  const Outcome outcome = HandMade().check();
+  EXPECT_EQ(outcome.text(), "");
+  EXPECT_EQ(outcome.check.image_end, 8 * kCluster);
+  EXPECT_EQ(outcome.check.total_clusters, 8u);
+  EXPECT_EQ(outcome.check.clusters.allocated, 4u);
+  EXPECT_EQ(outcome.check.clusters.compressed, 2u);
+  EXPECT_EQ(outcome.check.clusters.fragmented, 2u);
+}
+
+TEST(Qcow2Check, KnowsEveryWidthOfRefcounts) {
+  for (unsigned order = 0; order <= 6; ++order) {
+    HandMade image(3, order);
+    EXPECT_EQ(image.check().text(), "") << order;
+    image.add_cluster();
+    image.set_refcount(8, 1);
+    EXPECT_EQ(image.check().leaks(), 1u) << order;
+  }
+}
+
+TEST(Qcow2Check, SaysOfARefcountThatIsTooNarrowWhatItIs) {
+  HandMade image(3, 0);
+  image.put64(image.l2(3), image.get64(image.l2(2)));
+  EXPECT_TRUE(image.check().tells_of("cluster 7 has refcount 1 and 2 references"));
+}
+
+TEST(Qcow2Check, KnowsVersion2) { EXPECT_EQ(HandMade(2).check().text(), ""); }
+
+TEST(Qcow2Check, FindsNothingInWhatTheLayoutWrites) {
+  for (const std::uint64_t cluster : {512u, 4096u, 65536u}) {
+    std::mt19937 random(7);
+    const Geometry geometry = Geometry::of(900 * cluster, cluster);
+    Layout layout(geometry);
+    std::vector<std::byte> data(cluster, std::byte{42});
+    MemoryImage image;
+    for (std::uint64_t i = 0; i < geometry.guest_clusters; ++i) {
+      if (random() % 3 == 0) continue;
+      WriteBatch batch;
+      layout.store({GuestOffset(i * cluster), data}, batch);
+      image.apply(batch);
+    }
+    WriteBatch tables, header;
+    layout.write_tables(tables);
+    image.apply(tables);
+    layout.write_header(header);
+    image.apply(header);
+    EXPECT_EQ(check_bytes(image.bytes()).text(), "") << cluster;
+  }
+}
+
+// ---- refcounts --------------------------------------------------------------------------------------------------------------
+
+TEST(Qcow2Check, ReportsLeakWhenRefcountExceedsReferences) {
+  HandMade image;
+  image.add_cluster();
+  image.set_refcount(8, 1);
+  const Finding finding = image.check().only();
+  EXPECT_EQ(finding.kind, FindingKind::leak);
+  EXPECT_EQ(finding.entry.table, Table::refcount_block);
+  EXPECT_EQ(finding.entry.index, 8u);
+  EXPECT_EQ(finding.entry.value, 1u);
+  EXPECT_EQ(finding.entry.file_offset, image.kRefcounts + 16);
+  EXPECT_EQ(finding.text, "refcount block entry 8 at 0x2010: 0x1: cluster 8 has refcount 1 and 0 references");
+}
+
+TEST(Qcow2Check, ReportsRefcountsPastTheEndOfTheFile) {
+  HandMade image;
+  image.set_refcount(1000, 3);
+  EXPECT_EQ(image.check().only().kind, FindingKind::leak);
+}
+
+TEST(Qcow2Check, ReportsAReferenceWithoutARefcount) {
+  HandMade image;
+  image.set_refcount(5, 0);
+  const Outcome outcome = image.check();
+  EXPECT_EQ(outcome.leaks(), 0u);
+  EXPECT_TRUE(outcome.tells_of("cluster 5 has refcount 0 and 1 reference"));
+  EXPECT_TRUE(outcome.tells_of("COPIED is set, but the refcount is not one"));
+}
+
+TEST(Qcow2Check, ReportsReferencesWithoutARefcountBlock) {
+  HandMade image;
+  image.put64(kCluster, 0);
+  const Outcome outcome = image.check();
+  EXPECT_TRUE(outcome.tells_of("refcount table entry 0 at 0x1000: 0x0: cluster 0 has refcount 0 and 1 reference"));
+  EXPECT_TRUE(outcome.tells_of("cluster 7 has refcount 0 and 2 references"));
+}
+
+TEST(Qcow2Check, ReportsARefcountTableThatIsMissing) {
+  HandMade image;
+  image.put32(56, 0);
+  EXPECT_TRUE(image.check().tells_of("there is no refcount table"));
+}
+
+TEST(Qcow2Check, ReportsEachFaultOfARefcountTableEntry) {
+  for (const auto& [value, says] :
+       std::vector<std::pair<std::uint64_t, const char*>>{{2 * kCluster | 4, "reserved bits"},
+                                                          {2 * kCluster + 512, "not aligned to a cluster"},
+                                                          {100 * kCluster, "beyond the end of the file"},
+                                                          {~std::uint64_t{0x1ff}, "not aligned to a cluster"},
+                                                          {0xfffffffffffff000, "beyond the end of the file"},
+                                                          {kCluster, "overlaps other metadata"}}) {
+    HandMade image;
+    image.put64(kCluster + 8, value);  // not the block that is needed
+    EXPECT_TRUE(image.check().tells_of(std::string("refcount table entry 1 at 0x1008")) && image.check().tells_of(says)) << says;
+  }
+}
+
+TEST(Qcow2Check, CountsMoreReferencesThanAByteHolds) {
+  HandMade image;
+  for (std::uint64_t i = 2; i < 8; ++i) image.put64(image.l2(i), image.get64(image.l2(2)));
+  std::uint64_t references = 6;
+  image.put64(24, 512 * kCluster);
+  for (std::uint64_t i = 8; i < 400; ++i) image.put64(image.l2(i), image.get64(image.l2(2))), ++references;
+  image.set_refcount(7, references);
+  EXPECT_EQ(image.check().text(), "");
+  image.set_refcount(7, references - 1);
+  EXPECT_TRUE(image.check().only().text.ends_with("cluster 7 has refcount 397 and 398 references"));
+}
+
+// ---- L1 and L2 --------------------------------------------------------------------------------------------------------------
+
+struct Fault {
+  const char* says;
+  std::function<void(HandMade&)> make;
+};
+
+void expect_each(const std::vector<Fault>& faults) {
+  for (const Fault& fault : faults) {
+    HandMade image;
+    fault.make(image);
+    const Outcome outcome = image.check();
+    EXPECT_GT(outcome.corruptions(), 0u) << fault.says;
+    EXPECT_TRUE(outcome.tells_of(fault.says)) << fault.says << " not in:\n" << outcome.text();
+  }
+}
+
+TEST(Qcow2Check, ReportsEachFaultOfATable) {
+  using I = HandMade;
+  expect_each({
+      {"L1 table entry 0 at 0x3000: 0x4000: COPIED is not set", [](I& i) { i.put64(i.kL1, 4 * kCluster); }},
+      {"L1 table entry 0 at 0x3000: 0x9000000000004000: reserved", [](I& i) { i.put64(i.kL1, 4 * kCluster | 9ull << 60); }},
+      {"the L2 table is not aligned", [](I& i) { i.put64(i.kL1, (4 * kCluster + 512) | kEntryCopied); }},
+      {"points beyond the end of the file", [](I& i) { i.put64(i.kL1, 40 * kCluster | kEntryCopied); }},
+      {"what it points at overlaps other metadata", [](I& i) { i.put64(i.kL1, kCluster | kEntryCopied); }},
+      {"L2 table entry 1 at 0x4008: 0x6000: COPIED is not set", [](I& i) { i.put64(i.l2(1), 6 * kCluster); }},
+      {"L2 table entry 0 at 0x4000: 0x8000000000005002: reserved",
+       [](I& i) { i.put64(i.l2(0), 5 * kCluster | kEntryCopied | 2); }},
+      {"the cluster is not aligned", [](I& i) { i.put64(i.l2(0), (5 * kCluster + 512) | kEntryCopied); }},
+      {"the cluster lies beyond the end", [](I& i) { i.put64(i.l2(0), 8 * kCluster | kEntryCopied); }},
+      {"the cluster lies beyond the end", [](I& i) { i.put64(i.l2(0), kEntryOffsetMask & ~0xfffull); }},
+  });
+}
+
+TEST(Qcow2Check, ReportsWhatOverlapsAlthoughTheRefcountsAgree) {
+  for (const std::uint64_t cluster : {0u, 1u, 2u, 3u, 4u}) {
+    HandMade image;
+    image.put64(image.l2(0), cluster == 0 ? HandMade::descriptor(0, 0) : cluster * kCluster);
+    image.set_refcount(5, 0), image.set_refcount(cluster, 2);
+    if (cluster == 4) image.put64(image.kL1, 4 * kCluster);
+    const Outcome outcome = image.check();
+    EXPECT_TRUE(outcome.tells_of("the guest's data overlaps metadata")) << cluster << "\n" << outcome.text();
+    EXPECT_EQ(outcome.text().find("refcount"), std::string::npos) << outcome.text();
+  }
+}
+
+TEST(Qcow2Check, ReportsAClusterThatIsMappedTwice) {
+  HandMade image;
+  image.put64(image.l2(0), 5 * kCluster), image.put64(image.l2(5), 5 * kCluster), image.set_refcount(5, 2);
+  const Finding finding = image.check().only();
+  EXPECT_TRUE(finding.text.ends_with("the cluster is mapped twice"));
+  EXPECT_EQ(finding.entry.index, 5u);
+}
+
+TEST(Qcow2Check, ReportsAPlainClusterOnACompressedOne) {
+  HandMade image;
+  image.put64(image.l2(6), 7 * kCluster), image.set_refcount(7, 3);
+  EXPECT_TRUE(image.check().only().text.ends_with("a compressed and a plain cluster overlap"));
+}
+
+TEST(Qcow2Check, ReportsTheZeroFlagInVersion2Alone) {
+  for (const unsigned version : {2u, 3u}) {
+    HandMade image(version);
+    image.put64(image.l2(5), kEntryZero);
+    EXPECT_EQ(image.check().corruptions(), version == 2 ? 1u : 0u);
+  }
+}
+
+TEST(Qcow2Check, ReadsAnL2TableOnceHoweverOftenItIsNamed) {
+  HandMade image;
+  const std::uint64_t entries = 200'000;  // a table of 200000 L1 entries, all of them the same: 10^8 L2 entries
+  const std::uint64_t table = 8 * kCluster;
+  image.bytes().resize(table + round_up(entries * 8, kCluster));
+  image.put32(36, static_cast<std::uint32_t>(entries)), image.put64(40, table);
+  for (std::uint64_t i = 0; i < entries; ++i) image.put64(table + 8 * i, 4 * kCluster);
+  image.set_refcount(4, 2);
+  const Outcome outcome = image.check();
+  EXPECT_TRUE(outcome.tells_of("the same L2 table as that of entry 0"));
+  EXPECT_TRUE(outcome.tells_of("cluster 5 has refcount 1 and 200000 references"));
+}
+
+TEST(Qcow2Check, CountsAllFindingsAndKeepsAThousand) {
+  HandMade image;
+  image.bytes().resize(2000 * kCluster);
+  for (std::uint64_t cluster = 8; cluster < 2000; ++cluster) image.set_refcount(cluster, 1);
+  const Outcome outcome = image.check();
+  EXPECT_EQ(outcome.leaks(), 1992u);
+  EXPECT_EQ(outcome.check.findings.kept().size(), Findings::kMostKept);
+}
+
+// ---- the end of the file ----------------------------------------------------------------------------------------------------
+
+TEST(Qcow2Check, ReportsAPlainClusterThatTheFilesEndCuts) {
+  HandMade image;
+  image.add_cluster();
+  image.set_refcount(8, 1), image.put64(image.l2(5), 8 * kCluster | kEntryCopied);
+  EXPECT_EQ(image.check().text(), "");
+  for (const std::size_t cut : {std::size_t{1}, std::size_t{512}, std::size_t{kCluster - 1}}) {
+    HandMade shorter = image;
+    shorter.bytes().resize(image.bytes().size() - cut);
+    EXPECT_TRUE(shorter.check().only().text.ends_with("the cluster is cut off by the end of the file")) << cut;
+  }
+}
+
+TEST(Qcow2Check, NeedsOfTheLastClusterOnlyWhatTheGuestHas) {
+  HandMade image;
+  image.add_cluster();
+  image.set_refcount(8, 1), image.put64(image.l2(7), 8 * kCluster | kEntryCopied), image.put64(24, 7 * kCluster + 512);
+  image.bytes().resize(8 * kCluster + 512);
+  EXPECT_EQ(image.check().text(), "");
+  image.bytes().resize(8 * kCluster + 511);
+  EXPECT_EQ(image.check().corruptions(), 1u);
+}
+
+TEST(Qcow2Check, ReportsACompressedClusterThatTheFilesEndCuts) {
+  HandMade image;
+  const std::size_t end = 7 * kCluster + 2048 + image.stream_bytes;
+  image.bytes().resize(end);  // as QEMU leaves it: not even a whole sector
+  EXPECT_EQ(image.check().text(), "");
+  image.bytes().resize(end - 20);
+  EXPECT_TRUE(image.check().only().text.find("does not decode") != std::string::npos);
+  image.bytes().resize(end - 600);
+  EXPECT_TRUE(image.check().tells_of("the compressed cluster is cut off by the end of the file"));
+}
+
+// ---- compressed clusters ----------------------------------------------------------------------------------------------------
+
+TEST(Qcow2Check, ReportsEachFaultOfACompressedCluster) {
+  using I = HandMade;
+  expect_each({
+      {"COPIED is set for a compressed cluster", [](I& i) { i.put64(i.l2(2), i.get64(i.l2(2)) | kEntryCopied); }},
+      {"cut off by the end", [](I& i) { i.put64(i.l2(3), i.descriptor(7 * kCluster + 2048, 7)); }},
+      {"beyond the end of the file", [](I& i) { i.put64(i.l2(3), i.descriptor(7 * kCluster + 2048, 15)); }},
+      {"L2 table entry 2 at 0x4010", [](I& i) { i.put64(7 * kCluster, 0xffffffffffffffff); }},
+      {"does not decode", [](I& i) { i.put64(7 * kCluster, 0xffffffffffffffff); }},
+      {"its data is not encrypted", [](I& i) { i.put32(32, kCryptAes); }},
+  });
+}
+
+TEST(Qcow2Check, TakesASectorCountThatIsTooLarge) {
+  HandMade image;
+  image.put64(image.l2(2), HandMade::descriptor(7 * kCluster, (image.stream_bytes - 1) / 512 + 1));
+  EXPECT_EQ(image.check().text(), "");
+}
+
+TEST(Qcow2Check, WantsNoCompressedClustersBesideADataFile) {
+  HandMade image(3, 4, kIncompatDataFile);
+  EXPECT_TRUE(image.check().tells_of("a compressed cluster in an image with an external data file"));
+}
+
+// ---- extended L2 ------------------------------------------------------------------------------------------------------------
+
+/// 16 KiB clusters: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 the guest's first.
+class HandMadeExtended {
+ public:
+  HandMadeExtended() : bytes_(6 * kSize) {
+    put32(0, kMagic), put32(4, 3), put32(20, 14), put64(24, 8 * kSize), put32(36, 1), put64(40, 3 * kSize);
+    put64(48, kSize), put32(56, 1), put64(72, kIncompatExtendedL2), put32(96, 4), put32(100, 112);
+    put64(kSize, 2 * kSize), put64(3 * kSize, 4 * kSize | kEntryCopied);
+    for (std::uint64_t i = 0; i < 6; ++i) bytes_[2 * kSize + 2 * i + 1] = std::byte{1};
+    put_entry(0, 5 * kSize | kEntryCopied, 0xffffffff);
+  }
+  void put_entry(std::uint64_t index, std::uint64_t descriptor, std::uint64_t bitmap) {
+    put64(4 * kSize + 16 * index, descriptor), put64(4 * kSize + 16 * index + 8, bitmap);
+  }
+  std::vector<std::byte>& bytes() { return bytes_; }
+  Outcome check() const { return check_bytes(bytes_); }
+  static constexpr std::uint64_t kSize = 16384;
+
+ private:
+  void put32(std::uint64_t offset, std::uint32_t value) { std::memcpy(bytes_.data() + offset, &(scratch32_ = value), 4); }
+  void put64(std::uint64_t offset, std::uint64_t value) { std::memcpy(bytes_.data() + offset, &(scratch64_ = value), 8); }
+  Be32 scratch32_;
+  Be64 scratch64_;
+  std::vector<std::byte> bytes_;
+};
+
+TEST(Qcow2Check, KnowsExtendedL2Entries) {
+  HandMadeExtended image;
+  EXPECT_EQ(image.check().text(), "");
+  image.put_entry(1, 0, 0xffffffff00000000);  // all of it zero
+  EXPECT_EQ(image.check().text(), "");
+}
+
+TEST(Qcow2Check, ReportsEachFaultOfAnExtendedL2Entry) {
+  constexpr std::uint64_t kHost = 5 * HandMadeExtended::kSize | kEntryCopied;
+  for (const auto& [descriptor, bitmap, says] : std::vector<std::tuple<std::uint64_t, std::uint64_t, const char*>>{
+           {kHost, 0x1ffffffff, "both allocated and zero"},
+           {0, 1, "a subcluster of an unallocated cluster is allocated"},
+           {kHost | kEntryZero, 0xffffffff, "the zero flag is set"},
+           {kEntryCompressed | 5 * HandMadeExtended::kSize, 1, "a compressed cluster with a subcluster bitmap"}}) {
+    HandMadeExtended image;
+    image.put_entry(0, descriptor, bitmap);
+    EXPECT_TRUE(image.check().tells_of(says)) << says << "\n" << image.check().text();
+  }
+}
+
+TEST(Qcow2Check, NeedsOnlySubclustersThatAreAllocated) {
+  HandMadeExtended image;
+  image.put_entry(0, 5 * image.kSize | kEntryCopied, 0xf);
+  image.bytes().resize(5 * image.kSize + 4 * 512);
+  EXPECT_EQ(image.check().text(), "");
+  image.bytes().resize(5 * image.kSize + 4 * 512 - 1);
+  EXPECT_EQ(image.check().corruptions(), 1u);
+}
+
+// ---- snapshots and bitmaps --------------------------------------------------------------------------------------------------
+
+/// With the snapshot table in cluster 8 and its L1 table, the same as the active one, in cluster 9.
+HandMade with_snapshot() {
+  HandMade image;
+  image.add_cluster(), image.add_cluster();
+  image.put32(60, 1), image.put64(64, 8 * kCluster);
+  image.put64(8 * kCluster, 9 * kCluster), image.put32(8 * kCluster + 8, 1), image.put32(8 * kCluster + 36, 16);
+  for (const std::uint64_t i : {0u, 1u}) image.put64(image.l2(i), image.get64(image.l2(i)) & ~kEntryCopied);
+  image.put64(image.kL1, 4 * kCluster), image.put64(9 * kCluster, 4 * kCluster);
+  for (const std::uint64_t cluster : {4u, 5u, 6u}) image.set_refcount(cluster, 2);
+  image.set_refcount(7, 4), image.set_refcount(8, 1), image.set_refcount(9, 1);
+  return image;
+}
+
+TEST(Qcow2Check, CountsWhatASnapshotShares) { EXPECT_EQ(with_snapshot().check().text(), ""); }
+
+TEST(Qcow2Check, ReportsEachFaultOfASnapshot) {
+  HandMade unaligned = with_snapshot();
+  unaligned.put64(8 * kCluster, 9 * kCluster + 512);
+  EXPECT_TRUE(unaligned.check().tells_of("the snapshot's L1 table is not aligned"));
+  HandMade large = with_snapshot();
+  large.put32(8 * kCluster + 8, 0xffffff);
+  EXPECT_TRUE(large.check().tells_of("the snapshot's L1 table has 16777215 entries"));
+  HandMade short_extra = with_snapshot();
+  short_extra.put32(8 * kCluster + 36, 8);
+  EXPECT_TRUE(short_extra.check().tells_of("extra data of 8 bytes"));
+  HandMade garbage = with_snapshot();
+  garbage.put32(8 * kCluster + 36, 2000);
+  EXPECT_EQ(garbage.check().count(FindingKind::check_error), 1u);
+  HandMade on_itself = with_snapshot();
+  on_itself.put64(8 * kCluster, 3 * kCluster);
+  EXPECT_TRUE(on_itself.check().tells_of("overlaps other metadata"));
+}
+
+/// With a bitmap extension, its directory in cluster 8, its table in 9, its data in 10.
+HandMade with_bitmap() {
+  HandMade image;
+  for (int i = 0; i < 3; ++i) image.add_cluster();
+  image.put64(88, kAutoclearBitmaps);
+  image.put32(112, kExtensionBitmaps), image.put32(116, 24), image.put32(120, 1), image.put64(128, 32),
+      image.put64(136, 8 * kCluster);
+  image.put64(8 * kCluster, 9 * kCluster), image.put32(8 * kCluster + 8, 1), image.put32(8 * kCluster + 16, 0x01100003);
+  image.put64(9 * kCluster, 10 * kCluster);
+  for (const std::uint64_t cluster : {8u, 9u, 10u}) image.set_refcount(cluster, 1);
+  return image;
+}
+
+TEST(Qcow2Check, CountsBitmaps) {
+  EXPECT_EQ(with_bitmap().check().text(), "");
+  HandMade invalid = with_bitmap();
+  invalid.put64(88, 0);
+  EXPECT_EQ(invalid.check().leaks(), 3u);
+}
+
+TEST(Qcow2Check, ReportsEachFaultOfABitmap) {
+  for (const auto& [offset, value, says] : std::vector<std::tuple<std::uint64_t, std::uint64_t, const char*>>{
+           {8 * kCluster, 9 * kCluster + 8, "it is no valid bitmap"},
+           {8 * kCluster, 900 * kCluster, "beyond the end of the file"},
+           {8 * kCluster + 16, 0x0110ffff00000000, "the directory ends within it"},
+           {9 * kCluster, 10 * kCluster | 2, "reserved bits"},
+           {9 * kCluster, 10 * kCluster + 512, "not aligned"},
+           {9 * kCluster, 3 * kCluster, "overlaps other metadata"}}) {
+    HandMade image = with_bitmap();
+    image.put64(offset, value);
+    EXPECT_TRUE(image.check().tells_of(says)) << says << "\n" << image.check().text();
+  }
+}
+
+// ---- the header -------------------------------------------------------------------------------------------------------------
+
+TEST(Qcow2Check, TellsOfTheHeadersBits) {
+  EXPECT_EQ(HandMade(3, 4, kIncompatCorrupt).check().corruptions(), 1u);
+  const Outcome dirty = HandMade(3, 4, kIncompatDirty).check();
+  EXPECT_EQ(dirty.only().kind, FindingKind::note);
+}
+
+TEST(Qcow2Check, RefusesWhatQemuDoesNotOpen) {
+  const std::vector<std::pair<const char*, std::function<void(HandMade&)>>> faults{
+      {"version", [](HandMade& i) { i.put32(4, 4); }},
+      {"cluster_bits", [](HandMade& i) { i.put32(20, 22); }},
+      {"incompatible_features", [](HandMade& i) { i.put64(72, 1u << 7); }},
+      {"autoclear_features", [](HandMade& i) { i.put64(88, kAutoclearRawData); }},
+      {"snapshot table", [](HandMade& i) { i.put64(64, 512); }},
+      {"extension", [](HandMade& i) { i.put64(8, 116); }},
+      {"refcount_order", [](HandMade& i) { i.put32(96, 7); }},
+      {"l1_size", [](HandMade& i) { i.put32(36, 0); }},
+      {"L1 table", [](HandMade& i) { i.put64(40, 3 * kCluster + 8); }},
+      {"refcount table", [](HandMade& i) { i.put64(48, kCluster + 512); }},
+      {"refcount table", [](HandMade& i) { i.put32(56, 0x10000); }},
+      {"nb_snapshots", [](HandMade& i) { i.put32(60, 70000); }},
+      {"compression_type", [](HandMade& i) { i.bytes()[104] = std::byte{1}; }},
+      {"compression_type", [](HandMade& i) { i.put64(72, kIncompatCompression); }},
+      {"cluster_bits", [](HandMade& i) { i.put64(72, kIncompatExtendedL2); }},
+  };
+  for (const auto& [field, make] : faults) {
+    HandMade image;
+    make(image);
+    try {
+      image.check();
+      ADD_FAILURE() << field;
+    } catch (const FormatError& error) {
+      EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(Qcow2Check, RefusesReferencesThatNoMemoryWouldCount) {
+  constexpr std::size_t kMost = std::size_t{8} << 20;
+  ClusterMap scattered(std::uint64_t{1} << 24, kMost);
+  EXPECT_THROW(for (std::uint64_t i = 0; i < 200; ++i) scattered.add_references(i * ClusterMap::kBlockClusters, 1), FormatError);
+  ClusterMap overflowing(std::uint64_t{1} << 24, kMost);
+  EXPECT_THROW(for (std::uint64_t i = 0; i < 200'000; ++i) overflowing.add_references(i, 1000), FormatError);
+  EXPECT_THROW(ClusterMap((std::uint64_t{1} << 36) + 1), FormatError);
+}
+
+// ---- anything ---------------------------------------------------------------------------------------------------------------
+
+TEST(Qcow2Check, SurvivesWhateverStandsInTheTables) {
+  std::mt19937_64 random(20261126);
+  const std::vector<HandMade> seeds{HandMade(), HandMade(2), with_snapshot(), with_bitmap(), HandMade(3, 1)};
+  std::uint64_t found = 0;
+  for (int round = 0; round < 6'000; ++round) {
+    HandMade image = seeds[random() % seeds.size()];
+    for (std::uint64_t changes = 1 + random() % 3; changes > 0; --changes) {
+      const std::uint64_t places[] = {8 * (random() % 18),
+                                      kCluster,
+                                      HandMade::kL1,
+                                      HandMade::l2(random() % 8),
+                                      HandMade::kRefcounts + 8 * (random() % 3),
+                                      8 * kCluster + 8 * (random() % 6)};
+      const std::uint64_t at = places[random() % 6];
+      if (at + 8 <= image.bytes().size()) image.put64(at, random() % 2 ? random() : image.get64(at) ^ 1ull << random() % 64);
+    }
+    try {
+      found += image.check().corruptions() != 0;
+    } catch (const FormatError&) {
+      ++found;
+    }
+  }
+  EXPECT_GT(found, 3'000u);
+}
+
+}  // namespace
+}  // namespace nasbackup::qcow2
