@@ -16,10 +16,11 @@ enum class Value { none, required, optional };
 
 /// The verbs as a set, for Option::verbs.
 using Verbs = unsigned;
-inline constexpr Verbs kBackup = 1, kConvert = 2, kInfo = 4, kList = 8, kKey = 16, kTune = 32;
+inline constexpr Verbs kBackup = 1, kConvert = 2, kInfo = 4, kList = 8, kKey = 16, kTune = 32, kServe = 64;
 inline constexpr Verbs kTransfers = kBackup | kConvert;
 inline constexpr Verbs kMoving = kTransfers | kTune;  ///< read a disk through the pipeline
-inline constexpr Verbs kAllVerbs = kMoving | kInfo | kList | kKey;
+inline constexpr Verbs kReading = kMoving | kServe;   ///< read a disk at a rate
+inline constexpr Verbs kAllVerbs = kReading | kInfo | kList | kKey;
 
 struct Option {
   std::string_view name;  ///< without the dashes

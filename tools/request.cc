@@ -21,6 +21,7 @@ constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;
 constexpr unsigned kMostIterations = 1u << 28;
 constexpr unsigned kMostDescriptors = 1u << 20;
+constexpr unsigned kMostPort = 65535;
 
 /// Reads the options of one command line; errors name the verb.
 class Reader {
@@ -38,6 +39,8 @@ class Reader {
       read_convert(request.convert, request.io_timeout);
     else if (request.verb == kTune)
       read_tune(request.tune, request.io_timeout);
+    else if (request.verb == kServe)
+      read_serve(request.serve, request.io_timeout);
     else if (request.verb == kKey)
       read_key(request);
     else
@@ -166,6 +169,16 @@ class Reader {
     options.shared_source = line_.has("force-share");
     options.to = text("to");
     if (line_.has("budget")) options.budget = parse_seconds(named("budget"), text("budget"));
+  }
+
+  void read_serve(ServeOptions& options, std::chrono::seconds io_timeout) {
+    read_transfer(options, io_timeout);
+    options.source = line_.operands[0];
+    options.source_format = text("source-format");
+    options.shared_source = line_.has("force-share");
+    options.socket = text("socket");
+    if (line_.has("port")) options.port = static_cast<std::uint16_t>(parse_count(named("port"), text("port"), kMostPort));
+    if (line_.has("socket") == line_.has("port")) refuse("where? write --socket PATH or --port N, one of them");
   }
 
   void read_key(Request& request) {

@@ -24,6 +24,7 @@ struct Request {
   BackupOptions backup;    ///< of backup
   ConvertOptions convert;  ///< of convert
   TuneOptions tune;        ///< of tune
+  ServeOptions serve;      ///< of serve
   KeyAction key_action = KeyAction::list;
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
@@ -41,10 +42,11 @@ struct Request {
   std::optional<std::chrono::seconds> deadline;
 
   bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty(); }
-  /// What the verb moves data with; of backup, convert or tune.
+  /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;
     if (verb == kTune) return tune;
+    if (verb == kServe) return serve;
     return convert;
   }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.

@@ -203,6 +203,17 @@ Json tune_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+Json serve_result(const Request& request, const JobControl& control) {
+  const ServeReport report = serve(request.serve, control);
+  Json result = with_outcome(Outcome::done);
+  result["exports"] = Json::array();
+  for (const ServedExport& served : report.exports)
+    result["exports"].push_back(
+        {{"name", served.name}, {"uri", served.uri}, {"source", served.source}, {"virtual_size", served.virtual_size}});
+  result.update({{"clients", report.clients}, {"data_bytes", report.data_bytes}, {"seconds", report.seconds}});
+  return result;
+}
+
 std::vector<KeysOfImage> change_keys(const Request& request, const JobControl& control) {
   KeyOptions options = request.key;
   options.passphrases = read_passphrases(request.passphrases, control);
@@ -246,6 +257,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kInfo) return info_result(request, control);
     if (request.verb == kKey) return key_result(request, control);
     if (request.verb == kTune) return tune_result(request, control);
+    if (request.verb == kServe) return serve_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
     return error_result(error.outcome(), error.what());

@@ -225,6 +225,12 @@ std::string tune_text(const Json& result) {
   return text + "\n" + table(rows);
 }
 
+std::string serve_text(const Json& result) {
+  const auto clients = result.at("clients").get<std::uint64_t>();
+  return fmt::format("served for {}: {} connection{}, {} read\n", human_time(result.at("seconds").get<double>()), clients,
+                     clients == 1 ? "" : "s", size(result, "data_bytes"));
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
@@ -248,6 +254,8 @@ std::string text_of(const Request& request, const Json& result) {
       return result.contains("images") ? set_text(result) : image_text(result);
     case kTune:
       return tune_text(result);
+    case kServe:
+      return serve_text(result);
     case kKey:
       return key_text(request, result);
     default:

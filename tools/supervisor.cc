@@ -72,6 +72,7 @@ std::size_t terminal_width() {
 
 std::string target_of(const Request& request) {
   if (request.verb == kBackup) return printable(request.backup.to);
+  if (request.verb == kServe) return printable(location_for_people(request.serve.source));
   if (request.verb == kTune)
     return printable(request.tune.to.empty() ? location_for_people(request.tune.source) : request.tune.to);
   return printable(request.verb == kConvert ? location_for_people(request.convert.target) : request.path);
@@ -181,7 +182,7 @@ class Supervisor {
   }
 
   void reload_limit() {
-    if ((request_.verb & kTransfers) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
+    if ((request_.verb & (kTransfers | kServe)) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
   }
 
   // A second one, by somebody who has waited (timeout(1) sends two at once), means: now.
