@@ -198,8 +198,7 @@ void Negotiation::list() {
   for (const ExportFacts& exported : exports_) {
     std::vector<std::byte> server;
     append_wire(server, Wire32(static_cast<std::uint32_t>(exported.name.size())));
-    const auto name = bytes_of(exported.name);
-    server.insert(server.end(), name.begin(), name.end());
+    append_bytes(server, bytes_of(exported.name));
     reply(OptionReplyType::server, server);
   }
   reply(OptionReplyType::ack);
@@ -228,8 +227,7 @@ void Negotiation::add_infos(std::size_t index, bool name, bool block_size) {
   if (!name) return;
   std::vector<std::byte> canonical;
   append_wire(canonical, Wire16(static_cast<std::uint16_t>(InfoType::name)));
-  const auto text = bytes_of(exported.name);
-  canonical.insert(canonical.end(), text.begin(), text.end());
+  append_bytes(canonical, bytes_of(exported.name));
   reply(OptionReplyType::info, canonical);
 }
 
@@ -251,8 +249,7 @@ void Negotiation::meta_context() {
   if (query->allocation || (!set && (query->empty || query->wildcard))) {
     std::vector<std::byte> context;
     append_wire(context, Wire32(set ? kAllocationContext : 0));
-    const auto name = bytes_of(kBaseAllocation);
-    context.insert(context.end(), name.begin(), name.end());
+    append_bytes(context, bytes_of(kBaseAllocation));
     reply(OptionReplyType::meta_context, context);
     if (set) context_of_ = found;
   }
@@ -275,7 +272,7 @@ void Negotiation::reply(OptionReplyType type, std::span<const std::byte> data) {
                                  .type = static_cast<std::uint32_t>(type),
                                  .length = static_cast<std::uint32_t>(data.size())};
   append_wire(output_, header);
-  output_.insert(output_.end(), data.begin(), data.end());
+  append_bytes(output_, data);
 }
 
 void Negotiation::refuse(OptionReplyType type, std::string_view says) { reply(type, bytes_of(says)); }

@@ -57,8 +57,7 @@ ReplyHead error_chunk(const Request& request, ChunkType type, ErrorValue error, 
   append_wire(head, ErrorChunk{.header = chunk_header(request, type, true, length_of<ErrorChunk>(says.size() + tail)),
                                .error = static_cast<std::uint32_t>(error),
                                .message_length = static_cast<std::uint16_t>(says.size())});
-  const auto text = std::as_bytes(std::span(says));
-  head.insert(head.end(), text.begin(), text.end());
+  append_bytes(head, std::as_bytes(std::span(says)));
   return head;
 }
 
@@ -159,8 +158,7 @@ ReplyHead BlockStatusReply::finish(std::uint32_t context) const {
   head.reserve(sizeof(BlockStatus) + bytes);
   append_wire(head, BlockStatus{.header = chunk_header(request_, ChunkType::block_status, true, length_of<BlockStatus>(bytes)),
                                 .context = context});
-  const auto raw = std::as_bytes(std::span(descriptors_));
-  head.insert(head.end(), raw.begin(), raw.end());
+  append_bytes(head, std::as_bytes(std::span(descriptors_)));
   return head;
 }
 

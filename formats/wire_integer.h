@@ -48,11 +48,18 @@ Struct from_wire(std::span<const std::byte> bytes) noexcept {
   return result;
 }
 
+/// (Not by insert(), whose moves g++ 12 warns of.)
+inline void append_bytes(std::vector<std::byte>& bytes, std::span<const std::byte> more) {
+  if (more.empty()) return;
+  const std::size_t size = bytes.size();
+  bytes.resize(size + more.size());
+  std::memcpy(bytes.data() + size, more.data(), more.size());
+}
+
 template <class Struct>
 void append_wire(std::vector<std::byte>& bytes, const Struct& value) {
   static_assert(std::is_trivially_copyable_v<Struct> && alignof(Struct) == 1);
-  const std::span<const std::byte> raw = std::as_bytes(std::span(&value, 1));
-  bytes.insert(bytes.end(), raw.begin(), raw.end());
+  append_bytes(bytes, std::as_bytes(std::span(&value, 1)));
 }
 
 }  // namespace nasbackup

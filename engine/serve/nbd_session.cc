@@ -237,7 +237,7 @@ asio::awaitable<void> NbdSession::read_whole(nbd::Request request, ReplyRoom::Sh
 
 // Each piece leaves when it is there. What is all zero is told and not sent, which costs the looking only.
 asio::awaitable<void> NbdSession::read_in_chunks(nbd::Request request, GuestOffset& at, ReplyRoom::Share& room) {
-  while (at < request.range.end()) {
+  while (at < request.range.end() && !gone_) {
     const GuestRange piece = first_piece({at, request.range.end() - at});
     const bool last = piece.end() == request.range.end();
     if (!room) room = co_await room_.take(kRoomBeside + piece.length);

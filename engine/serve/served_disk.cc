@@ -13,8 +13,10 @@ namespace nasbackup {
 
 namespace {
 
-/// Block status is told in pieces of this size, and a limit is kept in steps of it: what a guest's file system works in.
+/// A limit is kept in steps of it: what a guest's file system works in.
 constexpr std::uint64_t kPage = 4096;
+/// Block status is told in pieces of it (proto.md, "NBD_CMD_BLOCK_STATUS").
+constexpr std::uint64_t kSector = 512;
 
 }  // namespace
 
@@ -45,10 +47,13 @@ asio::awaitable<std::span<const std::byte>> ServedDisk::read(GuestRange range, s
 }
 
 asio::awaitable<std::vector<Extent>> ServedDisk::extents(GuestOffset from) {
-  const GuestOffset start(round_down(from.value, alignment_));
-  std::vector<Extent> found = co_await source_->extents(start, std::max(alignment_, kPage));
+  std::vector<Extent> found;
   // What lies in front of `from` is not asked for.
-  while (found.size() > 1 && found.front().range.end() <= from) found.erase(found.begin());
+  for (GuestOffset at(round_down(from.value, alignment_)); found.empty();) {
+    found = co_await source_->extents(at, std::max(alignment_, kSector));
+    at = found.back().range.end();
+    std::erase_if(found, [&](const Extent& extent) { return extent.range.end() <= from; });
+  }
   GuestRange& first = found.front().range;
   first = {from, first.end() - from};
   co_return found;

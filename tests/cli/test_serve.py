@@ -83,7 +83,6 @@ class ServeTest(CliTest):
         client.set_strict_mode(0)
         for name, value in options:
             getattr(client, name)(value)
-        self.addCleanup(client.close)
         return client
 
 
@@ -441,7 +440,7 @@ class Beginning(ServeTest):
             writer.stdin.write(b"info\n")
             writer.stdin.flush()
             writer.stdout.readline()
-            self.assert_status(self.run_command("serve", self.disk, "--socket", self.socket), LOCKED)
+            self.assert_status(self.run_command("serve", self.disk, "--socket", self.socket), SOURCE, "in use")
             process = self.serve("-U")
             self.assertEqual(self.tool("nbdinfo", "--size", self.uri).strip(), str(SIZE))
             self.stop(process)

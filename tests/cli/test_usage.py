@@ -8,13 +8,13 @@ import unittest
 
 from cli import *
 
-VERBS = ("backup", "convert", "info", "list", "key", "tune")
+VERBS = ("backup", "convert", "info", "list", "key", "serve", "tune")
 
 # What is written, and what the line says to write instead.
 REFUSED = [
-    ([], "write backup, convert, info, list, key or tune, or --help"),
+    ([], "write backup, convert, info, list, key, serve or tune, or --help"),
     (["convrt", "a", "b"], "convrt: no such verb: write convert$"),
-    (["restore", "a"], "restore: no such verb: write backup, convert, info, list, key or tune"),
+    (["restore", "a"], "restore: no such verb: write backup, convert, info, list, key, serve or tune"),
     (["-v", "convert", "a", "b"], "-v: write the verb first"),
     (["-j2"], "write the verb first"),
     (["--help", "convert"], "write the verb first"),

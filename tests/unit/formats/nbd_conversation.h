@@ -93,11 +93,12 @@ class Conversation {
     std::vector<OptionReply> found;
     Bytes rest = take_output();
     while (!rest.empty()) {
-      const auto header = rest.size() < sizeof(OptionReplyHeader) ? OptionReplyHeader{.magic = 0} : from_wire<OptionReplyHeader>(rest);
+      const bool too_short = rest.size() < sizeof(OptionReplyHeader);
+      const auto header = too_short ? OptionReplyHeader{.magic = 0} : from_wire<OptionReplyHeader>(rest);
       if (header.magic != kOptionReplyMagic || header.length > rest.size() - sizeof header) return found.push_back({}), found;
       const auto data = rest.begin() + sizeof header;
-      found.push_back({static_cast<OptionType>(std::uint32_t{header.option}), static_cast<OptionReplyType>(std::uint32_t{header.type}),
-                       Bytes(data, data + header.length)});
+      found.push_back({static_cast<OptionType>(std::uint32_t{header.option}),
+                       static_cast<OptionReplyType>(std::uint32_t{header.type}), Bytes(data, data + header.length)});
       rest.erase(rest.begin(), data + header.length);
     }
     return found;

@@ -90,17 +90,16 @@ TEST(NbdNegotiation, RefusesDataThatIsShorterOrLongerThanItSays) {
   const Bytes good_info = info_data("first", {InfoType::name}), good_meta = meta_data("first", {kBaseAllocation});
   Conversation conversation = begun();
   conversation.ask(OptionType::structured_reply);
+  const auto first = [](const Bytes& bytes, std::size_t length) { return Bytes(bytes.data(), bytes.data() + length); };
   for (std::size_t cut = 0; cut < good_info.size(); ++cut)
-    EXPECT_EQ(types_of(conversation.ask(OptionType::go, Bytes(good_info.begin(), good_info.begin() + static_cast<std::ptrdiff_t>(cut)))),
-              Types{kInvalid});
+    EXPECT_EQ(types_of(conversation.ask(OptionType::go, first(good_info, cut))), Types{kInvalid});
   for (std::size_t cut = 0; cut < good_meta.size(); ++cut)
-    EXPECT_EQ(types_of(conversation.ask(OptionType::set_meta_context,
-                                        Bytes(good_meta.begin(), good_meta.begin() + static_cast<std::ptrdiff_t>(cut)))),
-              Types{kInvalid});
+    EXPECT_EQ(types_of(conversation.ask(OptionType::set_meta_context, first(good_meta, cut))), Types{kInvalid});
   EXPECT_EQ(types_of(conversation.ask(OptionType::info, joined(good_info, be16(0)))), Types{kInvalid});
   EXPECT_EQ(types_of(conversation.ask(OptionType::set_meta_context, joined(good_meta, be16(0)))), Types{kInvalid});
   EXPECT_EQ(types_of(conversation.ask(OptionType::go, joined(be32(0xffffffff), good_info))), Types{kInvalid});
-  EXPECT_EQ(types_of(conversation.ask(OptionType::list_meta_context, joined(counted("first"), be32(0xffffffff)))), Types{kInvalid});
+  const Bytes many_queries = joined(counted("first"), be32(0xffffffff));
+  EXPECT_EQ(types_of(conversation.ask(OptionType::list_meta_context, many_queries)), Types{kInvalid});
 }
 
 TEST(NbdNegotiation, KnowsNoNameLongerThanAStringMayBe) {
@@ -126,8 +125,8 @@ TEST(NbdNegotiation, SelectsBaseAllocationForTheExportThatIsChosen) {
 
 TEST(NbdNegotiation, SelectsNothingForAnotherExportNorByAWildcardNorWhenAskedAgain) {
   const std::vector<Bytes> last{meta_data("second disk", {kBaseAllocation}), meta_data("first", {kBaseNamespace}),
-                                meta_data("first", {}), meta_data("first", {"base:allocation "}), meta_data("nobody", {kBaseAllocation}),
-                                be32(9)};
+                                meta_data("first", {}), meta_data("first", {"base:allocation "}),
+                                meta_data("nobody", {kBaseAllocation}), be32(9)};
   for (const Bytes& data : last) {
     Conversation conversation = begun();
     conversation.ask(OptionType::structured_reply);

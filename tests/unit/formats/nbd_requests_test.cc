@@ -18,7 +18,11 @@ constexpr std::uint64_t kWhole = 4u << 20;  // most_unfragmented
 constexpr SessionFacts kStructured{kSize, true, true}, kSimple{kSize, false, false};
 
 Request request_of(RequestType type, std::uint64_t offset, std::uint32_t length, std::uint16_t flags = 0) {
-  const RequestHeader header{.flags = flags, .type = static_cast<std::uint16_t>(type), .cookie = 0x1122334455667788, .offset = offset, .length = length};
+  const RequestHeader header{.flags = flags,
+                             .type = static_cast<std::uint16_t>(type),
+                             .cookie = 0x1122334455667788,
+                             .offset = offset,
+                             .length = length};
   const Bytes bytes = wire(header);
   return parse_request(std::span(bytes).first<sizeof(RequestHeader)>()).value();
 }
@@ -106,7 +110,8 @@ TEST(NbdRequests, TellsBlockStatusWhenTheContextWasSelected) {
 
 TEST(NbdRequests, LeavesAtDisconnectAndKnowsNoOtherType) {
   expect(kStructured, request_of(RequestType::disconnect, 1, 2, 3), Action::disconnect);
-  for (const int type : {8, 9, 255, 65535}) expect_refused(kStructured, request_of(static_cast<RequestType>(type), 0, 512), ErrorValue::invalid);
+  for (const int type : {8, 9, 255, 65535})
+    expect_refused(kStructured, request_of(static_cast<RequestType>(type), 0, 512), ErrorValue::invalid);
 }
 
 TEST(NbdRequests, NeverLetsARangeOutsideOfTheExportPass) {
@@ -114,8 +119,9 @@ TEST(NbdRequests, NeverLetsARangeOutsideOfTheExportPass) {
   for (int i = 0; i < 200000; ++i) {
     const std::uint64_t near = kSize - 2 + random() % 4 - (random() % 2 == 0 ? 0 : random() % 0x100000000);
     const std::uint64_t offset = random() % 3 == 0 ? random() : near;
-    const Request request = request_of(static_cast<RequestType>(random() % 9), offset, static_cast<std::uint32_t>(random() >> (random() % 32)),
-                                       static_cast<std::uint16_t>(random() % 16));
+    const auto length = static_cast<std::uint32_t>(random() >> (random() % 32));
+    const auto flags = static_cast<std::uint16_t>(random() % 16);
+    const Request request = request_of(static_cast<RequestType>(random() % 9), offset, length, flags);
     const Verdict verdict = judge(request, random() % 2 == 0 ? kStructured : kSimple, kWhole);
     if (verdict.action != Action::read && verdict.action != Action::block_status) continue;
     ASSERT_NE(request.range.length, 0u);

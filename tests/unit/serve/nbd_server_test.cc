@@ -81,13 +81,18 @@ class Client {
 
   bool connected() const { return connected_; }
   nbd_handle* handle() const { return handle_; }
-  /// 0, or the errno that the server said.
+  /// 0; or the errno that the server said, -1 when it said none.
   int read(std::uint64_t offset, std::size_t length, Bytes& into, std::uint32_t flags = 0) const {
     into.assign(length, std::byte{0xee});
-    return ::nbd_pread(handle_, into.data(), length, offset, flags) == 0 ? 0 : ::nbd_get_errno();
+    return ::nbd_pread(handle_, into.data(), length, offset, flags) == 0 ? 0 : failure();
   }
 
  private:
+  static int failure() {
+    const int error = ::nbd_get_errno();
+    return error == 0 ? -1 : error;
+  }
+
   nbd_handle* handle_;
   bool connected_;
 };
@@ -163,7 +168,8 @@ TEST_F(NbdServerTest, ReadsAnyRangeOfASourceThatReadsWholeBlocks) {
     Bytes read;
     for (int i = 0; i < 300; ++i) {
       const std::uint64_t offset = random() % (AwkwardSource::kBad - 1);
-      const std::size_t length = 1 + random() % std::min<std::uint64_t>(i % 20 == 0 ? 9 * kMiB : 10000, AwkwardSource::kBad - offset);
+      const std::uint64_t most = i % 20 == 0 ? 9 * kMiB : 10000;
+      const std::size_t length = 1 + random() % std::min(most, AwkwardSource::kBad - offset);
       ASSERT_EQ(client.read(offset, length, read), 0);
       expect_same(read, offset);
     }
