@@ -142,12 +142,14 @@ asio::awaitable<bool> NbdSession::take(nbd::Request request) {
     answers_.spawn(answer(request, std::move(room)));
     co_return true;
   }
+  // Before the answer: libnbd knows a request only when it has sent all of it.
+  if (!co_await skip(nbd::payload_of(request))) co_return false;
   Reply reply;
   reply.room = std::move(room);
   reply.head = verdict.action == nbd::Action::succeed ? nbd::success(request, facts_)
                                                       : nbd::failure(request, facts_, verdict.error, reason_for(verdict.error));
   push(std::move(reply));
-  co_return co_await skip(nbd::payload_of(request));
+  co_return true;
 }
 
 asio::awaitable<bool> NbdSession::receive_exactly(std::span<std::byte> into) {

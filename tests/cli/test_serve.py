@@ -353,8 +353,8 @@ class HostileClients(ServeTest):
 
     def attack(self, said, read=False):
         with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.socket))  # waits while many do
             client.settimeout(0.2)
-            client.connect(str(self.socket))
             try:
                 client.sendall(said)
                 if read:
