@@ -16,8 +16,7 @@ void check_options(const BackupOptions& options) {
   const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
   if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
   if (options.to.empty()) refuse("backup: write --to DIR");
-  if (!options.source_format.empty() && options.source_format != "raw")
-    refuse("-f " + options.source_format + ": write -f raw, the one format that is read");
+  check_source_format(options.source_format);
   check_encryption(options);
 }
 
@@ -30,7 +29,9 @@ JobReport backup_images(BackupRun& run) {
     disk.id = set::disk_id(source);
     disk.source = nbd_uri_for_people(source);
     disk.source_type = is_nbd_uri(source) ? "network" : "file";
-    run.add_disk(std::move(disk), {source, run.options().source_format});
+    SourcePlace place{source, run.options().source_format};
+    place.plaintext_allowed = run.options().allow_plaintext;
+    run.add_disk(std::move(disk), std::move(place));
   }
   run.copy_disks();
   set::Manifest manifest;

@@ -21,8 +21,7 @@ namespace nasbackup {
 namespace {
 
 void check_formats(const ConvertOptions& options) {
-  if (!options.source_format.empty() && options.source_format != "raw")
-    throw Fault(FaultKind::usage, "-f " + options.source_format + ": write -f raw, the one format that is read");
+  check_source_format(options.source_format);
   if (options.target_format != "qcow2" && options.target_format != "raw" && options.target_format != "luks")
     throw Fault(FaultKind::usage, "-O " + options.target_format + ": write -O qcow2, -O raw or -O luks");
   if (options.target_format == "luks" && !options.encrypt)

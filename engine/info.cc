@@ -100,10 +100,10 @@ class Describer {
   }
 
   void tell_encryption(ImageBytes& bytes, ImageInfo& info) {
-    const LuksHeaderFile header(info.path, LuksHeaderFile::Access::read, state_);
+    const LuksHeaderFile header(info.path, ImageBytes::Access::read, state_);
     info.keys = keys_of(header);
     if (ring_.size() != 0) {
-      const luks::Unlocked unlocked = unlock(header, ring_);
+      const luks::Unlocked unlocked = header.unlock(ring_);
       if (info.format == "luks") tell_container(header.facts(), unlocked, bytes, info);
     }
     tell_commands(info);

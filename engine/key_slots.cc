@@ -42,7 +42,7 @@ std::vector<std::string> images_at(const std::string& path, LifelineState* state
 class KeySlots {
  public:
   KeySlots(const std::string& path, const JobControl& control)
-      : file_(path, LuksHeaderFile::Access::change, state_of(control)), stop_(control.stop) {
+      : file_(path, ImageBytes::Access::change, state_of(control)), stop_(control.stop) {
     luks::HeaderFacts facts = file_.facts();
     try {
       luks::require_supported(facts);
@@ -55,7 +55,7 @@ class KeySlots {
   const luks::HeaderFacts& facts() const noexcept { return file_.facts(); }
   const std::string& path() const noexcept { return file_.path(); }
 
-  luks::Unlocked unlock(KeyRing& ring) { return nasbackup::unlock(file_, ring); }
+  luks::Unlocked unlock(KeyRing& ring) { return file_.unlock(ring); }
 
   /// The slots that a passphrase of the ring opens.
   std::vector<unsigned> opened_by(KeyRing& ring) {
@@ -157,7 +157,7 @@ std::vector<KeysOfImage> outcome(const std::vector<KeySlots>& images, const std:
                                  const JobControl& control) {
   std::vector<KeysOfImage> result;
   for (std::size_t i = 0; i < images.size(); ++i) {
-    result.push_back(keys_of(LuksHeaderFile(images[i].path(), LuksHeaderFile::Access::read, state_of(control))));
+    result.push_back(keys_of(LuksHeaderFile(images[i].path(), ImageBytes::Access::read, state_of(control))));
     result.back().changed = changed[i];
   }
   return result;
@@ -213,7 +213,7 @@ std::vector<KeysOfImage> key_list(const std::string& path, const JobControl& con
   return translate_faults([&] {
     std::vector<KeysOfImage> result;
     for (const std::string& image : images_at(path, state_of(control)))
-      result.push_back(keys_of(LuksHeaderFile(image, LuksHeaderFile::Access::read, state_of(control))));
+      result.push_back(keys_of(LuksHeaderFile(image, ImageBytes::Access::read, state_of(control))));
     return result;
   });
 }

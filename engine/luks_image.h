@@ -20,7 +20,4 @@ KeysOfImage keys_of(const LuksHeaderFile& file);
 /// A stop ends what it derives.
 luks::KeyRing ring_of(const Passphrases& passphrases, std::stop_token stop);
 
-/// Throws Fault: wrong_key when none fits, failed for a cipher that we do not have.
-luks::Unlocked unlock(const LuksHeaderFile& file, luks::KeyRing& ring);
-
 }  // namespace nasbackup

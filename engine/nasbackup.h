@@ -173,6 +173,7 @@ struct TransferOptions {
   std::uint64_t cluster_size = 64ull << 10;   ///< of a qcow2 that is written: 512 … 2 MiB, a power of two
   std::string compression;                    ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
   std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
+  std::vector<std::shared_ptr<const Passphrase>> source_keys;  ///< for an encrypted source: each is tried
   std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
   bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
   RateLimit limit;                                    ///< on reading
@@ -184,7 +185,7 @@ struct TransferOptions {
 struct BackupOptions : TransferOptions {
   std::string vm;                            ///< the domain's name; with `sources` the set's name
   std::vector<std::string> sources;          ///< --disk SRC without libvirt: path or nbd URI
-  std::string source_format;                 ///< of `sources`: "raw", or empty to probe
+  std::string source_format;                 ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
   std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
   std::vector<std::string> exclude;          ///< not these
@@ -200,7 +201,7 @@ struct BackupOptions : TransferOptions {
 /// One image to another.
 struct ConvertOptions : TransferOptions {
   std::string source;                   ///< path, nbd:// or nbd+unix:// URI
-  std::string source_format;            ///< "raw", or empty to probe
+  std::string source_format;            ///< "raw", "qcow2", "luks", or empty to probe
   std::string target;                   ///< path, nbd URI, or "null:"
   std::string target_format = "qcow2";  ///< "qcow2", "raw", or "luks" (a raw disk in a LUKS container)
   bool shared_source = false;           ///< -U: do not look at image locks of the source
@@ -247,7 +248,7 @@ JobReport convert(const ConvertOptions& options, const JobControl& control);
 /// is encrypted, and is not used: trials have one of their own.
 struct TuneOptions : TransferOptions {
   std::string source;          ///< path, nbd:// or nbd+unix:// URI; it is only read
-  std::string source_format;   ///< "raw", or empty to probe
+  std::string source_format;   ///< "raw", "qcow2", "luks", or empty to probe
   bool shared_source = false;  ///< -U: do not look at image locks
   std::string to;              ///< a directory in which the trials write a hidden file, gone afterwards; empty: nothing is kept
   std::chrono::seconds budget{10};  ///< about how long it all takes
@@ -285,14 +286,14 @@ struct TuneReport {
 /// Finds by trial the settings that go fastest on this host, from this source to this target. Throws Error.
 TuneReport tune(const TuneOptions& options, const JobControl& control);
 
-/// An image that others may read over NBD: on a UNIX socket, or on a port of 127.0.0.1. Of TransferOptions threads, memory, limit,
-/// rate group and time-out count, and of an NBD source the connections.
+/// An image that others may read over NBD: on a UNIX socket, or on a port of 127.0.0.1. Of TransferOptions source
+/// keys, threads, memory, limit, rate group and time-out count, and of an NBD source the connections.
 struct ServeOptions : TransferOptions {
-  std::string source;                         ///< path, nbd:// or nbd+unix:// URI
-  std::string source_format;                  ///< "raw", or empty to probe
-  bool shared_source = false;                 ///< -U: do not look at image locks
-  std::string socket;                         ///< path of the UNIX socket; empty: `port`
-  std::optional<std::uint16_t> port;          ///< on 127.0.0.1; 0: one that is free
+  std::string source;                          ///< path, nbd:// or nbd+unix:// URI
+  std::string source_format;                   ///< "raw", "qcow2", "luks", or empty to probe
+  bool shared_source = false;                  ///< -U: do not look at image locks
+  std::string socket;                          ///< path of the UNIX socket; empty: `port`
+  std::optional<std::uint16_t> port;           ///< on 127.0.0.1; 0: one that is free
   std::chrono::seconds handshake_timeout{10};  ///< for a client that connects, until it has chosen an export
 };
 

@@ -8,9 +8,11 @@
 
 #include "engine/io/lifeline_state.h"
 #include "engine/io/nbd_connection.h"
+#include "engine/luks_image.h"
 #include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/rate_control.h"
+#include "engine/transfer.h"
 #include "engine/translate_faults.h"
 
 namespace nasbackup {
@@ -24,8 +26,7 @@ constexpr unsigned kMostThreads = 1024, kMostConnections = 64;
 void check_options(const ServeOptions& options) {
   const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
   if (options.socket.empty() == !options.port) refuse("serve: where? write --socket PATH or --port N, one of them");
-  if (!options.source_format.empty() && options.source_format != "raw")
-    refuse("-f " + options.source_format + ": write -f raw, the one format that is read");
+  check_source_format(options.source_format);
   if (options.memory < kBesideBuffers + 2 * NbdServer::kLeastMemory)
     refuse("--memory: " + std::to_string(options.memory) + ": write at least 48M");
   if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
@@ -80,14 +81,17 @@ class Serving {
 
   /// What there is to serve: the first export also answers to the empty name.
   asio::awaitable<std::vector<NbdServer::Export>> open_exports() {
-    const SourcePlace place{options_.source, options_.source_format, options_.shared_source};
+    SourcePlace place{options_.source, options_.source_format, options_.shared_source};
+    place.keys = std::make_shared<luks::KeyRing>(ring_of(options_.source_keys, job_.stop().token()));
     PipelineBounds bounds;
     bounds.memory = buffers() / 2;
     bounds.connections = options_.connections;
     bounds.io_timeout = options_.io_timeout;
+    OpenedSource opened = co_await open_source(job_, place, bounds, &lifeline_->state());
+    for (const std::string& note : opened.notes)
+      if (control_.on_message) control_.on_message(note);
     std::vector<NbdServer::Export> exports;
-    std::unique_ptr<BlockSource> source = co_await open_source(job_, place, bounds, &lifeline_->state());
-    exports.push_back({export_name_of(options_.source), std::move(source)});
+    exports.push_back({export_name_of(options_.source), std::move(opened.source)});
     co_return exports;
   }
 

@@ -8,6 +8,7 @@
 #include <bit>
 
 #include "engine/io/lifeline_state.h"
+#include "engine/luks_image.h"
 #include "engine/pipeline/task_group.h"
 #include "formats/format_error.h"
 #include "formats/qcow2_format.h"
@@ -91,11 +92,18 @@ std::optional<Compression> compression_of(const TransferOptions& options) {
   }
 }
 
+void check_source_format(const std::string& format) {
+  if (!format.empty() && format != "raw" && format != "qcow2" && format != "luks")
+    throw Fault(FaultKind::usage, "-f " + format + ": write -f raw, -f qcow2 or -f luks");
+}
+
 Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control)
     : options_((check_options(options), options)),
       lifeline_(lifeline),
+      on_message_(control.on_message),
       job_(options.threads, control.stop),
       limiter_(job_.executor(), job_.stop(), limit_of(options.limit), join_rate_group(options.rate_group)),
+      source_keys_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, job_.stop().token()))),
       on_limit_(control.rate_control, [this](const Limit& limit) { limiter_.set(limit); }) {}
 
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
@@ -126,9 +134,13 @@ asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<Tran
     job_.stop().throw_if_stopped();
     TargetPlace target = disk.target;
     if (keys_) target.key = keys_->next_image();
-    DiskPipeline pipeline = co_await build_pipeline(job_, disk.source, target, bounds_for(disks.size()), &lifeline_);
+    SourcePlace source = disk.source;
+    source.keys = source_keys_;
+    DiskPipeline pipeline = co_await build_pipeline(job_, source, target, bounds_for(disks.size()), &lifeline_);
     copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
     lifeline_.total_bytes += copies.back().virtual_size();
+    for (const std::string& note : copies.back().notes())
+      if (on_message_) on_message_(note);
   }
   co_return copies;
 }

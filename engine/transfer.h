@@ -25,6 +25,9 @@ struct LifelineState;
 /// The option's word as the codec and level that it names, nothing for an empty one. Throws Fault(usage).
 std::optional<Compression> compression_of(const TransferOptions& options);
 
+/// Throws Fault(usage) for a word that names no format of a source.
+void check_source_format(const std::string& format);
+
 /// One disk of a job.
 struct TransferDisk {
   std::string name;    ///< in the report
@@ -56,9 +59,11 @@ class Transfer {
 
   TransferOptions options_;
   LifelineState& lifeline_;
+  std::function<void(const std::string&)> on_message_;
   JobLoop job_;
   Limiter limiter_;
-  std::optional<JobKeys> keys_;  // when the images are encrypted
+  std::optional<JobKeys> keys_;                 // when the images are encrypted
+  std::shared_ptr<luks::KeyRing> source_keys_;  // when sources may be
   RateListener on_limit_;
 };
 

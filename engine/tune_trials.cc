@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "crypto/random_source.h"
+#include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/io/nbd_connection.h"
 #include "engine/io/new_file.h"
@@ -85,8 +86,7 @@ TuneTrial trial_of(const TuneSettings& settings, const TuneRecipe& recipe, const
 TuneTrials::TuneTrials(const TuneOptions& options, const JobControl& control)
     : options_(options), control_(control), target_(options.to.empty() ? "null:" : options.to) {
   if (!control_.lifeline) control_.lifeline = std::make_shared<Lifeline>();
-  if (!options.source_format.empty() && options.source_format != "raw")
-    throw Fault(FaultKind::usage, "-f " + options.source_format + ": write -f raw, the one format that is read");
+  check_source_format(options.source_format);
   if (!is_null_target(target_)) check_directory(target_, state());
 }
 
@@ -101,7 +101,7 @@ void TuneTrials::look_around(std::chrono::nanoseconds time) {
 }
 
 // A server that takes fewer clients (qemu-nbd -e) lets the others wait: as many as suit it are enough then.
-asio::awaitable<std::unique_ptr<BlockSource>> TuneTrials::open_with_most(JobLoop& job) {
+asio::awaitable<OpenedSource> TuneTrials::open_with_most(JobLoop& job) {
   const SourcePlace place{options_.source, options_.source_format, options_.shared_source};
   PipelineBounds bounds;
   bounds.connections = kMostConnections;
@@ -117,7 +117,8 @@ asio::awaitable<std::unique_ptr<BlockSource>> TuneTrials::open_with_most(JobLoop
 }
 
 asio::awaitable<void> TuneTrials::walk(JobLoop& job, std::int64_t until) {
-  const std::unique_ptr<BlockSource> source = co_await open_with_most(job);
+  const OpenedSource opened = co_await open_with_most(job);
+  BlockSource* source = opened.source.get();
   const SourceTraits traits = source->traits();
   size_ = traits.size;
   connections_ = traits.connections;
@@ -134,6 +135,8 @@ asio::awaitable<void> TuneTrials::walk(JobLoop& job, std::int64_t until) {
 // What is in memory is read from there, as a backup of it would be now; what is not must not get there by the first trial.
 void TuneTrials::look_at_page_cache() {
   if (is_nbd_uri(options_.source)) return;
+  if (options_.source_format != "raw" && probe_image(ImageBytes(options_.source, &state())).format != ImageFormat::raw)
+    return;  // the sample lies elsewhere in the file
   const double share = cached_share(options_.source, sample_->ranges, &state());
   page_cache_ = share < 0 ? "unknown" : share < kWarm ? "cold" : "warm";
 }
@@ -177,7 +180,8 @@ TuneTrial TuneTrials::run(const TuneSettings& settings, const TuneRecipe& recipe
     file.emplace(target_ + "/nasbackup-tune", true, state(), alive);
   }
   Transfer transfer(options, state(), control_);
-  const SourcePlace source{options_.source, options_.source_format, options_.shared_source, sample_};
+  SourcePlace source{options_.source, options_.source_format, options_.shared_source};
+  source.sample = sample_;
   const TargetPlace target{file ? file->hidden_path() : target_, "qcow2", compression_of(options), nullptr};
   const DiskReport disk = transfer.run({{"disk0", nbd_uri_for_people(options_.source), source, target}}).front();
   return trial_of(settings, recipe, disk, options_.cluster_size);

@@ -48,7 +48,7 @@ class TuneTrials {
 
  private:
   LifelineState& state() const noexcept { return control_.lifeline->state(); }
-  asio::awaitable<std::unique_ptr<BlockSource>> open_with_most(JobLoop& job);
+  asio::awaitable<OpenedSource> open_with_most(JobLoop& job);
   asio::awaitable<void> walk(JobLoop& job, std::int64_t until);
   void look_at_page_cache();
   void choose(std::uint64_t bytes, std::chrono::nanoseconds time);

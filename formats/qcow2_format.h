@@ -58,6 +58,7 @@ inline constexpr std::uint64_t kIncompatCorrupt = 1u << 1;
 inline constexpr std::uint64_t kIncompatDataFile = 1u << 2;
 inline constexpr std::uint64_t kIncompatCompression = 1u << 3;
 inline constexpr std::uint64_t kIncompatExtendedL2 = 1u << 4;
+inline constexpr std::uint64_t kIncompatKnown = (1u << 5) - 1;
 
 /// Section "Header extensions".
 struct ExtensionHead {
@@ -88,7 +89,12 @@ static_assert(sizeof(FeatureName) == 48);
 
 // Sections "L1 table entry" and "L2 table entry", "Standard Cluster Descriptor".
 inline constexpr std::uint64_t kEntryOffsetMask = 0x00fffffffffffe00;
+inline constexpr std::uint64_t kEntryZero = 1;  ///< version 3, without extended L2
 inline constexpr std::uint64_t kEntryCopied = std::uint64_t{1} << 63;  ///< the refcount is exactly one
+
+/// Section "Extended L2 Entries": each entry is followed by a bitmap, 32 bits "allocated" and above them 32 bits "reads as zero".
+inline constexpr unsigned kSubclusters = 32;
+inline constexpr std::uint64_t kMinExtendedCluster = 16u << 10;  ///< QEMU: a subcluster is a sector or more
 
 /// Section "Compressed Clusters Descriptor".
 inline constexpr std::uint64_t kEntryCompressed = std::uint64_t{1} << 62;

@@ -45,17 +45,17 @@ class ClusterFiller {
     std::memcpy(cluster_.data() + used_, bytes, length);
     used_ += length;
   }
-  AlignedBytes take() { return std::move(cluster_); }
+  std::vector<std::byte> take() { return std::move(cluster_); }
 
  private:
-  AlignedBytes cluster_;
+  std::vector<std::byte> cluster_;
   std::size_t used_ = 0;
 };
 
 }  // namespace
 
 // The extensions in QEMU's order.
-AlignedBytes header_cluster(const Geometry& geometry, CompressionType compression) {
+std::vector<std::byte> header_cluster(const Geometry& geometry, CompressionType compression) {
   ClusterFiller cluster(geometry.cluster_size);
   const Header header = header_of(geometry, compression);
   cluster.append(&header, sizeof header);

@@ -122,7 +122,9 @@ HeaderFacts parse_header(std::span<const std::byte> file_start) {
   facts.virtual_size = header.size;
   facts.cluster_size = std::uint64_t{1} << header.cluster_bits;
   facts.crypt_method = header.crypt_method;
-  facts.compression_type = (header.incompatible_features & kIncompatCompression) != 0 ? header.compression_type : std::uint8_t{0};
+  facts.compression_type = header.compression_type;
+  facts.compression_bit = (header.incompatible_features & kIncompatCompression) != 0;
+  facts.incompatible_features = header.incompatible_features;
   facts.snapshots = header.nb_snapshots;
   facts.has_data_file = (header.incompatible_features & kIncompatDataFile) != 0;
   facts.extended_l2 = (header.incompatible_features & kIncompatExtendedL2) != 0;

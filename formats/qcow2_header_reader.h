@@ -17,7 +17,9 @@ struct HeaderFacts {
   std::uint64_t virtual_size = 0;
   std::uint64_t cluster_size = 0;
   std::uint32_t crypt_method = 0;     ///< 0 none, 1 AES (legacy), 2 LUKS
-  std::uint8_t compression_type = 0;  ///< 0 zlib, 1 zstd
+  std::uint8_t compression_type = 0;  ///< 0 zlib, 1 zstd; as the header says, also without the bit for it
+  bool compression_bit = false;       ///< the incompatible feature "compression type"
+  std::uint64_t incompatible_features = 0;
   std::uint32_t snapshots = 0;
   bool has_data_file = false;
   bool extended_l2 = false;

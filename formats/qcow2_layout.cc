@@ -15,8 +15,8 @@ namespace nasbackup::qcow2 {
 
 namespace {
 
-AlignedBytes table_bytes(const std::vector<Be64>& entries, std::uint64_t length) {
-  AlignedBytes bytes(length);
+std::vector<std::byte> table_bytes(const std::vector<Be64>& entries, std::uint64_t length) {
+  std::vector<std::byte> bytes(length);
   if (!entries.empty()) std::memcpy(bytes.data(), entries.data(), entries.size() * sizeof(Be64));
   return bytes;
 }

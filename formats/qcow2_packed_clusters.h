@@ -46,7 +46,7 @@ class PackedClusters {
   std::uint64_t cluster_size_;
   std::uint64_t size_ = 0;  // bytes of the group
   std::vector<Member> members_;
-  std::vector<AlignedBytes> chunks_;  // the group's bytes
+  std::vector<std::vector<std::byte>> chunks_;  // the group's bytes
 };
 
 }  // namespace nasbackup::qcow2

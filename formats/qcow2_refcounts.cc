@@ -49,7 +49,7 @@ void Refcounts::write_all_blocks(WriteBatch& out) {
 void Refcounts::write_first_block(WriteBatch& out) {
   if (first_block_ >= table_.size()) throw FormatError("qcow2: refcount table full: larger clusters are needed");
   const HostOffset at = allocate(1);
-  AlignedBytes bytes(cluster_size_);
+  std::vector<std::byte> bytes(cluster_size_);
   std::memcpy(bytes.data(), blocks_.front().data(), bytes.size());
   out.add_table(at, std::move(bytes));
   table_[first_block_] = at.value;
@@ -57,9 +57,9 @@ void Refcounts::write_first_block(WriteBatch& out) {
   blocks_.pop_front();
 }
 
-AlignedBytes Refcounts::table_bytes() const {
+std::vector<std::byte> Refcounts::table_bytes() const {
   assert(blocks_.empty());
-  AlignedBytes bytes(table_.size() * sizeof(Be64));
+  std::vector<std::byte> bytes(table_.size() * sizeof(Be64));
   std::memcpy(bytes.data(), table_.data(), bytes.size());
   return bytes;
 }

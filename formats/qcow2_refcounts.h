@@ -29,7 +29,7 @@ class Refcounts {
   /// Appends all blocks; nothing may be allocated afterwards.
   void write_all_blocks(WriteBatch& out);
   /// The table's bytes, as large as the room kept for it; valid once all blocks are written.
-  AlignedBytes table_bytes() const;
+  std::vector<std::byte> table_bytes() const;
 
   std::uint64_t file_size() const noexcept { return next_cluster_ * cluster_size_; }
   std::size_t blocks_held() const noexcept { return blocks_.size(); }

@@ -12,7 +12,6 @@
 #include <span>
 #include <vector>
 
-#include "formats/aligned_bytes.h"
 #include "formats/units.h"
 
 namespace nasbackup {
@@ -47,11 +46,11 @@ class WriteBatch {
     writes_.back().length += bytes.size();
   }
   /// The first `length` of bytes that the batch keeps.
-  void add_owned(HostOffset offset, AlignedBytes bytes, std::size_t length, Content content) {
+  void add_owned(HostOffset offset, std::vector<std::byte> bytes, std::size_t length, Content content) {
     owned_.push_back(std::move(bytes));
-    add(offset, owned_.back().span().first(length), content);
+    add(offset, std::span(owned_.back()).first(length), content);
   }
-  void add_table(HostOffset offset, AlignedBytes bytes) {
+  void add_table(HostOffset offset, std::vector<std::byte> bytes) {
     const std::size_t length = bytes.size();
     add_owned(offset, std::move(bytes), length, Content::metadata);
   }
@@ -72,7 +71,7 @@ class WriteBatch {
  private:
   std::vector<FileWrite> writes_;
   std::vector<FileRange> zeroes_;
-  std::deque<AlignedBytes> owned_;
+  std::deque<std::vector<std::byte>> owned_;
 };
 
 }  // namespace nasbackup

@@ -47,14 +47,14 @@ void wait_for_worker(int alive) noexcept {
 
 }  // namespace
 
-Guard::Guard(Lifeline& lifeline, LogFile& log, const PassphrasePlaces& passphrases) {
+Guard::Guard(Lifeline& lifeline, LogFile& log, std::span<const PassphrasePlaces* const> secrets) {
   Pipe orders, alive;
   pid_ = fork_process();
   if (pid_ == 0) {
     ::setsid();
     replace_stdio(-1);
     log.forget();
-    close_descriptors(passphrases);
+    close_descriptors(secrets);
     orders.write_end.close();
     alive.write_end.close();
     stand_by(lifeline, orders.read_end.get(), alive.read_end.get());

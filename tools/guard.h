@@ -7,6 +7,8 @@
 
 #include <sys/types.h>
 
+#include <span>
+
 #include "engine/nasbackup.h"
 #include "tools/descriptor.h"
 #include "tools/log_file.h"
@@ -17,7 +19,7 @@ namespace nasbackup::tools {
 class Guard {
  public:
   /// Starts the process. `lifeline` is the run's; the log and the descriptors of the passphrases are not the process's business.
-  Guard(Lifeline& lifeline, LogFile& log, const PassphrasePlaces& passphrases);
+  Guard(Lifeline& lifeline, LogFile& log, std::span<const PassphrasePlaces* const> secrets);
 
   /// The end that the worker keeps open: when it closes, the worker is gone.
   Descriptor take_worker_end() { return std::move(worker_end_); }

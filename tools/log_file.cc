@@ -38,14 +38,14 @@ namespace {
 
 }  // namespace
 
-LogFile::LogFile(const std::string& path, std::chrono::seconds timeout, std::initializer_list<const PassphrasePlaces*> others) {
+LogFile::LogFile(const std::string& path, std::chrono::seconds timeout, std::span<const PassphrasePlaces* const> others) {
   if (path.empty()) return;
   Pipe lines, answer;
   writer_ = fork_process();
   if (writer_ == 0) {
     lines.write_end.close();
     answer.read_end.close();
-    for (const PassphrasePlaces* places : others) close_descriptors(*places);
+    close_descriptors(others);
     write_log(path, lines.read_end.get(), answer.write_end.get());
   }
   answer.write_end.close();

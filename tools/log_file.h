@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -21,7 +21,7 @@ class LogFile {
  public:
   /// Opens the file to append to it; an empty path: no log. Throws nasbackup::Error: cannot be opened, or does not answer in
   /// time. Before the process has threads. The writing process closes the descriptors of `others`.
-  LogFile(const std::string& path, std::chrono::seconds timeout, std::initializer_list<const PassphrasePlaces*> others);
+  LogFile(const std::string& path, std::chrono::seconds timeout, std::span<const PassphrasePlaces* const> others);
   /// Gives what is left two seconds to reach the file.
   ~LogFile();
   LogFile(const LogFile&) = delete;

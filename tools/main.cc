@@ -70,13 +70,13 @@ int finish(bool json, const Json& result, const std::string& text) {
 
 int run_verb(Request request) {
   // What the caller has open beside stdio and the passphrases must not stay open in a worker that is left behind.
-  close_all_but({&request.passphrases, &request.new_passphrase});
+  close_all_but(request.secrets());
   block_signals();
   Console console(STDERR_FILENO, request.progress == ProgressStyle::json);
   Json result;
   std::string text;
   try {
-    LogFile log(request.log_file, request.io_timeout, {&request.passphrases, &request.new_passphrase});
+    LogFile log(request.log_file, request.io_timeout, std::as_const(request).secrets());
     result = supervise(request, console, log);
     text = text_of(request, result);
     tell(request, result, console, log);

@@ -66,7 +66,7 @@ std::string file_of(const PassphrasePlaces& places) {
   return {};
 }
 
-void close_all_but(std::initializer_list<PassphrasePlaces*> kept) {
+void close_all_but(std::span<PassphrasePlaces* const> kept) {
   std::vector<int> numbers;
   for (PassphrasePlaces* places : kept)
     for (PassphrasePlace& place : *places)
@@ -80,9 +80,10 @@ void close_all_but(std::initializer_list<PassphrasePlaces*> kept) {
   ::close_range(static_cast<unsigned>(next), ~0u, 0);
 }
 
-void close_descriptors(const PassphrasePlaces& places) noexcept {
-  for (const PassphrasePlace& place : places)
-    if (place.kind == PassphrasePlace::Kind::descriptor) ::close(place.descriptor);
+void close_descriptors(std::span<const PassphrasePlaces* const> secrets) noexcept {
+  for (const PassphrasePlaces* places : secrets)
+    for (const PassphrasePlace& place : *places)
+      if (place.kind == PassphrasePlace::Kind::descriptor) ::close(place.descriptor);
 }
 
 std::vector<std::shared_ptr<const Passphrase>> read_passphrases(const PassphrasePlaces& places, const JobControl& control) {

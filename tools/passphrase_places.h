@@ -5,8 +5,8 @@
 // hang, and by nobody else. Not for several threads at once.
 #pragma once
 
-#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,10 +34,10 @@ std::string file_of(const PassphrasePlaces& places);
 
 /// Closes every descriptor from 3 on, but those of the places, which close on exec from now on. Throws UsageError for one that is
 /// not open.
-void close_all_but(std::initializer_list<PassphrasePlaces*> kept);
+void close_all_but(std::span<PassphrasePlaces* const> kept);
 
 /// In a process that is not to read them.
-void close_descriptors(const PassphrasePlaces& places) noexcept;
+void close_descriptors(std::span<const PassphrasePlaces* const> secrets) noexcept;
 
 /// Reads all of them, each to its end; descriptors are closed. Throws nasbackup::Error.
 std::vector<std::shared_ptr<const Passphrase>> read_passphrases(const PassphrasePlaces& places, const JobControl& control);

@@ -45,8 +45,9 @@ class Reader {
       read_key(request);
     else
       request.path = line_.operands.front();
-    if (request.verb == kInfo) request.passphrases = opening_places();
+    if ((request.verb & (kInfo | kServe)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
+    for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
     if (line_.written("burst")) request.burst_written = text("burst");
     request.priority = priority(text("priority"), request.transfer());
@@ -118,9 +119,10 @@ class Reader {
   void read_images(BackupOptions& options) {
     options.sources = line_.all("disk");
     options.vm = text("name");
+    options.allow_plaintext = line_.has("allow-plaintext");
     if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
     if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
-    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "allow-plaintext", "exec-in-job", "connect"})
+    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect"})
       if (line_.written(option))
         refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
   }
@@ -141,6 +143,7 @@ class Reader {
   void check_domain(const BackupOptions& options) {
     if (line_.has("name")) refuse("--name is for images without a VM: leave it out, the set is called " + printable(options.vm));
     if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's disks come over NBD");
+    if (line_.written("source-key")) refuse("--source-key is for images without a VM: leave it out, a VM's disks come over NBD");
     if (line_.written("quiesce-timeout") && !options.quiesce)
       refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
     for (const std::string& disk : options.disks)

@@ -4,6 +4,7 @@
 // What the user wants, checked: the command line turned into the library's options. Plain data and a pure function.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -29,6 +30,7 @@ struct Request {
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
   PassphrasePlaces new_passphrase;  ///< one, of key add
+  PassphrasePlaces source_keys;     ///< that open what a writing verb reads
   std::string path;                 ///< of info, list and key
   bool json = false;
   bool verbose = false;
@@ -41,7 +43,9 @@ struct Request {
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
-  bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty(); }
+  std::array<const PassphrasePlaces*, 3> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
+  std::array<PassphrasePlaces*, 3> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
+  bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
   /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;

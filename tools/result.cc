@@ -169,25 +169,26 @@ Json json_of(const SetInfo& set) {
 }
 
 template <class Options>
-Options with_passphrase(Options options, const Request& request, const JobControl& control) {
+Options with_passphrases(Options options, const Request& request, const JobControl& control) {
   if (!request.passphrases.empty()) options.encrypt = read_passphrases(request.passphrases, control).front();
+  options.source_keys = read_passphrases(request.source_keys, control);
   return options;
 }
 
 Json backup_result(const Request& request, const JobControl& control) {
-  const JobReport report = backup(with_passphrase(request.backup, request, control), control);
+  const JobReport report = backup(with_passphrases(request.backup, request, control), control);
   Json result = json_of(report, "set", report.set);
   result["frozen_seconds"] = report.frozen_seconds;
   return result;
 }
 
 Json convert_result(const Request& request, const JobControl& control) {
-  const JobReport report = convert(with_passphrase(request.convert, request, control), control);
+  const JobReport report = convert(with_passphrases(request.convert, request, control), control);
   return json_of(report, "image", report.image);
 }
 
 Json tune_result(const Request& request, const JobControl& control) {
-  const TuneReport report = tune(with_passphrase(request.tune, request, control), control);
+  const TuneReport report = tune(with_passphrases(request.tune, request, control), control);
   Json result = with_outcome(Outcome::done);
   result.update({{"source", report.source},
                  {"target", report.target},
@@ -204,7 +205,9 @@ Json tune_result(const Request& request, const JobControl& control) {
 }
 
 Json serve_result(const Request& request, const JobControl& control) {
-  const ServeReport report = serve(request.serve, control);
+  ServeOptions options = request.serve;
+  options.source_keys = read_passphrases(request.passphrases, control);
+  const ServeReport report = serve(options, control);
   Json result = with_outcome(Outcome::done);
   result["exports"] = Json::array();
   for (const ServedExport& served : report.exports)

@@ -119,7 +119,7 @@ class Supervisor {
     if (!signals_) throw Error(Outcome::failed, std::string("signalfd: ") + ::strerror(errno));
     lifeline_ = std::make_shared<Lifeline>();
     log_.line(fmt::format("nasbackup {}: {}, run {}", version(), request_.verb_name, lifeline_->run_id()));
-    if (request_.touches_guest()) guard_.emplace(*lifeline_, log_, request_.passphrases);
+    if (request_.touches_guest()) guard_.emplace(*lifeline_, log_, request_.secrets());
     start_worker();
   }
 
@@ -138,8 +138,7 @@ class Supervisor {
                  {std::move(control.read_end), std::move(messages.write_end), std::move(result.write_end), std::move(alive)});
     }
     // Read by the worker alone, and once.
-    close_descriptors(request_.passphrases);
-    close_descriptors(request_.new_passphrase);
+    close_descriptors(request_.secrets());
     control_ = std::move(control.write_end);
     messages_ = std::move(messages.read_end);
     result_ = std::move(result.read_end);

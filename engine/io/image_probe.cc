@@ -27,18 +27,4 @@ ProbedImage probe_image(const ImageBytes& bytes) {
   return image;
 }
 
-void refuse_unless_raw(const std::string& path, LifelineState* lifeline) {
-  std::vector<std::byte> start(8);
-  try {
-    const ImageBytes bytes(path, lifeline);
-    start.resize(bytes.read_up_to(0, start));
-  } catch (const Fault&) {
-    return;  // its opening as a source says why
-  }
-  const char* format = qcow2::has_magic(start) ? "qcow2" : luks::has_magic(start) ? "luks" : nullptr;
-  if (format != nullptr)
-    throw Fault(FaultKind::source,
-                path + ": looks like " + format + ", which is not read as a source; write -f raw if it is a raw disk");
-}
-
 }  // namespace nasbackup

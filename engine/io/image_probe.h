@@ -22,8 +22,4 @@ struct ProbedImage {
 /// Throws Fault: source (cannot be read), damaged (a header that breaks the format's rules).
 ProbedImage probe_image(const ImageBytes& bytes);
 
-/// A raw guest disk must not be able to pose as another format, and we read no other format as a source: without `-f` a file
-/// that looks like one is refused.
-void refuse_unless_raw(const std::string& path, LifelineState* lifeline);
-
 }  // namespace nasbackup

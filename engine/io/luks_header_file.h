@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The LUKS header of an image file, wherever it lies: at the file's beginning (a container), or where the extension of an
-// encrypted qcow2 points. To be read, or to be changed under QEMU's image locks. Blocking calls, marked on the lifeline, which
-// may be null. One object is used by one thread at a time.
+// The LUKS header of an image file, to be read, or to be changed under QEMU's image locks. Blocking calls, marked on the lifeline,
+// which may be null. One object is used by one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -12,42 +11,33 @@
 #include <span>
 #include <string>
 
-#include "engine/io/file_descriptor.h"
+#include "engine/io/image_bytes.h"
 #include "engine/io/image_lock.h"
-#include "formats/luks_header_reader.h"
+#include "engine/io/luks_header_place.h"
 
 namespace nasbackup {
 
-struct LifelineState;
-
 class LuksHeaderFile {
  public:
-  enum class Access { read, change };
-
   /// Throws Fault: not_found, damaged (a header that breaks the rules), locked (in use by another program), failed (not
-  /// encrypted, or not with LUKS1).
-  LuksHeaderFile(const std::string& path, Access access, LifelineState* lifeline);
+  /// encrypted, or not with LUKS1), source.
+  LuksHeaderFile(const std::string& path, ImageBytes::Access access, LifelineState* lifeline);
 
-  const std::string& path() const noexcept { return path_; }
-  luks::Place place() const noexcept { return place_; }
-  const luks::HeaderFacts& facts() const noexcept { return facts_; }
+  const std::string& path() const noexcept { return bytes_.path(); }
+  luks::Place place() const noexcept { return header_.place; }
+  const luks::HeaderFacts& facts() const noexcept { return header_.facts; }
+  luks::Unlocked unlock(luks::KeyRing& ring) const { return nasbackup::unlock(bytes_, header_, ring); }
 
   // Offsets are counted from the header's beginning. They throw Fault with the path in front.
-  void read(std::uint64_t offset, std::span<std::byte> into) const;
+  void read(std::uint64_t offset, std::span<std::byte> into) const { read_luks_header(bytes_, header_, offset, into); }
   void write(std::uint64_t offset, std::span<const std::byte> bytes);
   void sync();
 
  private:
-  void find_header();
-  std::size_t read_up_to(std::uint64_t file_offset, std::span<std::byte> into) const;
-
-  std::string path_;
   LifelineState* lifeline_;
-  FileDescriptor file_;
+  ImageBytes bytes_;
   std::optional<ImageLock> lock_;
-  luks::Place place_ = luks::Place::container;
-  std::uint64_t start_ = 0;  // of the header, in the file
-  luks::HeaderFacts facts_;
+  LuksHeaderPlace header_;
 };
 
 }  // namespace nasbackup

@@ -55,7 +55,7 @@ asio::awaitable<void> LuksTarget::write_zeroes(FileRange range) {
   for (std::uint64_t done = 0, length = 0; done < end; done += length) {
     length = std::min(kStep, end - done);
     WriteBatch zeroes;
-    zeroes.add_owned(range.offset + done, AlignedBytes(length), length, Content::guest_data);
+    zeroes.add_owned(range.offset + done, std::vector<std::byte>(length), length, Content::guest_data);
     co_await encrypt_on_pool(zeroes);
     zeroes.shift(shift_of(placement_));
     co_await inner_->apply(zeroes);
@@ -67,7 +67,7 @@ asio::awaitable<void> LuksTarget::write_header() {
   std::vector<std::byte> header;
   auto compose = [&] { header = key_->header(placement_.payload_sector); };
   co_await on_thread(key_->threads(), compose);
-  AlignedBytes bytes(header.size());
+  std::vector<std::byte> bytes(header.size());
   std::copy(header.begin(), header.end(), bytes.data());
   WriteBatch batch;
   batch.add_table(placement_.header_offset, std::move(bytes));

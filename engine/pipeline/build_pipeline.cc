@@ -8,14 +8,15 @@
 
 #include <algorithm>
 
-#include "engine/io/file_source.h"
 #include "engine/io/file_target.h"
-#include "engine/io/image_probe.h"
+#include "engine/io/image_chain.h"
+#include "engine/io/image_source.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/io/luks_target.h"
 #include "engine/io/nbd_connection.h"
 #include "engine/io/nbd_source.h"
 #include "engine/io/nbd_target.h"
+#include "engine/io/on_thread.h"
 #include "engine/io/null_target.h"
 #include "formats/qcow2_packed_clusters.h"
 #include "formats/compressor.h"
@@ -37,14 +38,24 @@ bool is_block_device(const std::string& path, LifelineState* lifeline) {
 }
 
 // A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
-asio::awaitable<std::unique_ptr<BlockSource>> open_protocol(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
-                                                            LifelineState* lifeline) {
+asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
+                                            LifelineState* lifeline) {
+  OpenedSource opened;
   if (is_nbd_uri(place.location)) {
+    if (!place.format.empty() && place.format != "raw")
+      throw Fault(FaultKind::usage, nbd_uri_for_people(place.location) + ": -f " + place.format + ": what a server exports is read raw");
     NbdSource::Options options{place.location, bounds.connections, bounds.io_timeout};
-    co_return co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
+    opened.source = co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
+    co_return opened;
   }
-  if (place.format.empty()) refuse_unless_raw(place.location, lifeline);
-  co_return std::make_unique<FileSource>(job.pool(), place.location, place.shared, 2 * job.threads(), lifeline);
+  OpenedImage image;
+  const ImagePlace file{place.location, place.format, place.shared, place.keys.get()};
+  auto open_file = [&] { image = open_image(file, lifeline); };  // which may stretch a key
+  co_await on_thread(job.pool(), open_file);
+  opened.source = std::make_unique<ImageSource>(job.pool(), std::move(image.layer), 2 * job.threads());
+  opened.encrypted = image.encrypted;
+  opened.notes = std::move(image.notes);
+  co_return opened;
 }
 
 asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const TargetPlace& place, std::uint64_t size,
@@ -53,7 +64,7 @@ asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const Ta
   if (is_nbd_uri(place.location))
     co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
   if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
-  co_return FileTarget::create(place.location, place.format == "qcow2", lifeline);
+  co_return FileTarget::create(place.location, lifeline);
 }
 
 bool is_raw(const TargetPlace& place) noexcept { return place.format != "qcow2"; }
@@ -133,17 +144,20 @@ bool is_nbd_uri(const std::string& location) noexcept {
 
 bool is_null_target(const std::string& location) noexcept { return location == "null:"; }
 
-asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds,
-                                                          LifelineState* lifeline) {
-  std::unique_ptr<BlockSource> source = co_await open_protocol(job, place, bounds, lifeline);
-  if (place.sample) co_return std::make_unique<SampleSource>(std::move(source), place.sample);
-  co_return source;
+asio::awaitable<OpenedSource> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds, LifelineState* lifeline) {
+  OpenedSource opened = co_await open_protocol(job, place, bounds, lifeline);
+  if (place.sample) opened.source = std::make_unique<SampleSource>(std::move(opened.source), place.sample);
+  co_return opened;
 }
 
 asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,
                                              LifelineState* lifeline) {
   DiskPipeline pipeline;
-  pipeline.source = co_await open_source(job, source, bounds, lifeline);
+  OpenedSource opened = co_await open_source(job, source, bounds, lifeline);
+  if (opened.encrypted && !source.plaintext_allowed && target.key == nullptr)
+    throw Fault(FaultKind::usage, source.location + ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
+  pipeline.source = std::move(opened.source);
+  pipeline.notes = std::move(opened.notes);
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
   const bool blank = !is_nbd_uri(target.location) && !is_block_device(target.location, lifeline);

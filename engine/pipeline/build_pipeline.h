@@ -7,8 +7,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/io/image_key.h"
+#include "formats/luks_key_ring.h"
 #include "engine/io/sample_source.h"
 #include "engine/pipeline/disk_copy.h"
 
@@ -17,8 +19,10 @@ namespace nasbackup {
 /// A source: a path, or an nbd:// or nbd+unix:// URI.
 struct SourcePlace {
   std::string location;
-  std::string format;                              ///< "raw", or empty: probed, and refused unless raw
+  std::string format;                              ///< as in ImagePlace; an NBD server's disk is raw
   bool shared = false;                             ///< do not look at image locks
+  std::shared_ptr<luks::KeyRing> keys = nullptr;   ///< open what is encrypted; null: none is known
+  bool plaintext_allowed = true;                   ///< what is encrypted may be written unencrypted
   std::shared_ptr<const Sample> sample = nullptr;  ///< only this is read, all else called zero; null: everything
 };
 
@@ -51,9 +55,14 @@ bool is_nbd_uri(const std::string& location) noexcept;
 /// Null: for a location that nothing is kept of.
 bool is_null_target(const std::string& location) noexcept;
 
+struct OpenedSource {
+  std::unique_ptr<BlockSource> source;
+  bool encrypted = false;
+  std::vector<std::string> notes;  ///< for the user, a line each
+};
+
 /// Opens the source alone. Throws Fault.
-asio::awaitable<std::unique_ptr<BlockSource>> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds,
-                                                          LifelineState* lifeline);
+asio::awaitable<OpenedSource> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds, LifelineState* lifeline);
 
 /// Opens both ends. Throws Fault; nothing that was not there before is left then, but for a target file that is not yet an image.
 asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, TargetPlace target, PipelineBounds bounds,

@@ -7,6 +7,8 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "engine/io/block_source.h"
 #include "engine/io/block_target.h"
@@ -43,6 +45,7 @@ struct DiskPipeline {
   std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;
   std::uint64_t memory = 0;  ///< bytes that the copy holds at most, while it runs
+  std::vector<std::string> notes;  ///< on the source, for the user, a line each
 };
 
 /// What became of the disk so far. Bytes of guest data, but for `stored_bytes`.
@@ -60,6 +63,7 @@ class DiskCopy {
   /// Copies the disk and finishes the image: on return it is complete and on stable storage. Throws Fault or FormatError.
   asio::awaitable<void> run();
 
+  const std::vector<std::string>& notes() const noexcept { return pipeline_.notes; }
   const DiskCounts& counts() const noexcept { return counts_; }
   StageClocks& clocks() const noexcept { return *pipeline_.clocks; }
   double encrypting_cpu_seconds() const noexcept {

@@ -43,28 +43,6 @@ class Encoder::Compressors {
   std::vector<std::unique_ptr<Compressor>> by_rung_;
 };
 
-/// An idle thread's compressors for as long as it lives, so that there are as many as threads that encode at once.
-class Encoder::Lease {
- public:
-  explicit Lease(Encoder& encoder) : encoder_(encoder) {
-    const std::lock_guard lock(encoder.mutex_);
-    if (encoder.idle_.empty()) encoder.idle_.push_back(std::make_unique<Compressors>(encoder.rungs_.size()));
-    compressors_ = std::move(encoder.idle_.back());
-    encoder.idle_.pop_back();
-  }
-  ~Lease() {
-    const std::lock_guard lock(encoder_.mutex_);
-    encoder_.idle_.push_back(std::move(compressors_));
-  }
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-  Compressors& operator*() const noexcept { return *compressors_; }
-
- private:
-  Encoder& encoder_;
-  std::unique_ptr<Compressors> compressors_;
-};
-
 Encoder::Encoder(std::uint64_t cluster, std::optional<Compression> compression, unsigned threads)
     : cluster_(cluster), compression_(compression), rungs_(rungs_for(compression)) {
   if (rungs_.size() > 1) control_.emplace(costs_of(rungs_), threads, monotonic_ns());
@@ -89,8 +67,8 @@ std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byt
   const CpuMeter meter(cpu_ns_);
   const std::int64_t began = monotonic_ns();
   const std::size_t rung = control_ ? control_->rung() : 0;
-  const Lease lease(*this);
-  Compressor& compressor = (*lease).at(rung, rungs_[rung].compression, cluster_);
+  const auto compressors = idle_.lease([&] { return std::make_unique<Compressors>(rungs_.size()); });
+  Compressor& compressor = compressors->at(rung, rungs_[rung].compression, cluster_);
   std::vector<EncodedRun> runs;
   std::uint64_t data = 0;
   for (std::uint64_t offset = 0; offset < bytes.size(); offset += cluster_) {

@@ -8,12 +8,12 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/io/idle_pool.h"
 #include "engine/pipeline/level_control.h"
 #include "formats/compressor.h"
 #include "formats/encoded_run.h"
@@ -46,7 +46,6 @@ class Encoder {
 
  private:
   class Compressors;
-  class Lease;
   std::vector<EncodedRun> find_data(GuestOffset at, std::span<std::byte> bytes);
   std::vector<EncodedRun> compress_all(GuestOffset at, std::span<std::byte> bytes, std::span<std::byte> streams);
   void add_plain(EncodedRun run, std::vector<EncodedRun>& runs);
@@ -56,8 +55,7 @@ class Encoder {
   std::optional<Compression> compression_;
   std::vector<Rung> rungs_;  // one, but for `auto`
   std::optional<LevelControl> control_;
-  std::mutex mutex_;  // guards idle_
-  std::vector<std::unique_ptr<Compressors>> idle_;
+  IdlePool<Compressors> idle_;  // as many as threads encode at once
   std::atomic<std::uint64_t> compressed_clusters_{0}, compressed_bytes_{0}, plain_clusters_{0};
   std::atomic<std::int64_t> cpu_ns_{0};
 };

@@ -133,7 +133,7 @@ class TheExitStatus(JobResultTest):
         self.assert_one_line(result, TARGET_FULL)
 
     def test_source_problem(self):
-        self.assert_one_line(self.run_command("convert", self.dir, self.image), SOURCE)
+        self.assert_one_line(self.run_command("convert", "/dev/zero", self.image), SOURCE)
 
     def test_timed_out(self):
         result = self.run_command("convert", self.disk, self.image, "--rate", "64K", "--deadline", "1")

@@ -130,7 +130,7 @@ class WhatCannotBeMeasuredTest(TuneTest):
         self.assert_one_line(self.run_command("tune", self.dir / "none"), NOT_FOUND, "none")
         self.assert_one_line(self.run_command("tune", self.disk, "--to", self.dir / "none"), NOT_FOUND, "none: no such directory")
         self.assert_one_line(self.run_command("tune", self.disk, "--to", self.disk), USAGE, "is no directory")
-        self.assert_one_line(self.run_command("tune", self.disk, "-f", "qcow2"), USAGE, "raw")
+        self.assert_one_line(self.run_command("tune", self.disk, "-f", "vmdk"), USAGE, "--source-format vmdk: write raw, qcow2 or luks")
         self.assert_one_line(self.run_command("tune", self.disk, "-c=best"), USAGE, "compress")
         self.assert_one_line(self.run_command("tune", self.disk, "--item-size", "100K"), USAGE, "--item-size: 102400: write a power of two")
         self.assert_one_line(self.run_command("tune"), USAGE, "tune SRC")

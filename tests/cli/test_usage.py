@@ -50,7 +50,7 @@ REFUSED = [
     (["backup", "vm", "--to="], "--to: the value is empty"),
     (["convert", "--progress=loud", "a", "b"], "--progress loud: write auto, tty, json or none"),
     (["convert", "-O", "vmdk", "a", "b"], "--target-format vmdk: write qcow2, raw or luks"),
-    (["convert", "-f", "qcow2", "a", "b"], "--source-format qcow2: write raw"),
+    (["convert", "-f", "vmdk", "a", "b"], "--source-format vmdk: write raw, qcow2 or luks"),
     (["convert", "-j", "0", "a", "b"], "--threads 0: write a whole number from 1 to 1024"),
     (["convert", "-j", "two", "a", "b"], "--threads two: write a whole number"),
     (["convert", "-j", "-1", "a", "b"], "--threads -1: write a whole number"),

@@ -31,7 +31,7 @@ class Sources(HostileTest):
         self.assert_refused(self.convert(self.dir / "nowhere.raw"), NOT_FOUND, "nowhere.raw")
 
     def test_a_directory(self):
-        self.assert_refused(self.convert(self.dir), SOURCE, str(self.dir))
+        self.assert_refused(self.convert(self.dir), NOT_FOUND, str(self.dir))
 
     def test_a_pipe_does_not_hang_us(self):
         os.mkfifo(self.dir / "pipe")

@@ -4,6 +4,7 @@
 // Headers that others made, and headers that nobody should have made.
 #include "formats/qcow2_header_reader.h"
 
+#include <vector>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -17,8 +18,8 @@ namespace nasbackup::qcow2 {
 namespace {
 
 std::vector<std::byte> good_header(CompressionType compression = kZlib) {
-  const AlignedBytes cluster = header_cluster(Geometry::of(10 << 20, 65536), compression);
-  return {cluster.span().begin(), cluster.span().end()};
+  const std::vector<std::byte> cluster = header_cluster(Geometry::of(10 << 20, 65536), compression);
+  return cluster;
 }
 
 template <class T>

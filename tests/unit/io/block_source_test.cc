@@ -8,7 +8,8 @@
 
 #include <memory>
 
-#include "engine/io/file_source.h"
+#include "engine/io/image_chain.h"
+#include "engine/io/image_source.h"
 #include "engine/io/memory_source.h"
 #include "engine/io/nbd_source.h"
 #include "tests/unit/io/nodes.h"
@@ -24,6 +25,12 @@ struct Opened {
   std::unique_ptr<Nbdkit> server;
   std::unique_ptr<BlockSource> source;
 };
+
+std::unique_ptr<BlockSource> open_file_image(Loop& loop, const std::string& path, const std::string& format) {
+  OpenedImage image = open_image({path, format}, nullptr);
+  return std::make_unique<ImageSource>(loop.pool.get_executor(), std::move(image.layer), 4);
+}
+
 using Open = asio::awaitable<Opened> (*)(Loop&, const Folder&, const std::vector<std::byte>&);
 
 asio::awaitable<Opened> open_memory(Loop& loop, const Folder&, const std::vector<std::byte>& disk) {
@@ -35,8 +42,40 @@ asio::awaitable<Opened> open_memory(Loop& loop, const Folder&, const std::vector
 asio::awaitable<Opened> open_file(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
   write_sparse(folder.file("disk"), disk);
   Opened opened;
-  opened.source = std::make_unique<FileSource>(loop.pool.get_executor(), folder.file("disk"), false, 4, nullptr);
+  opened.source = open_file_image(loop, folder.file("disk"), "raw");
   co_return opened;
+}
+
+/// Written by qemu-img, whose words follow; "disk" is the raw file, "image" what they make.
+asio::awaitable<Opened> open_made_by_qemu(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk,
+                                          std::vector<std::string> commands) {
+  write_sparse(folder.file("disk"), disk);
+  for (const std::string& command : commands) {
+    const std::string line = "cd '" + folder.file("") + "' && qemu-img " + command;
+    EXPECT_EQ(std::system(line.c_str()), 0) << command;
+  }
+  Opened opened;
+  opened.source = open_file_image(loop, folder.file("image"), "qcow2");
+  co_return opened;
+}
+
+asio::awaitable<Opened> open_qcow2(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  return open_made_by_qemu(loop, folder, disk, {"convert -O qcow2 -o cluster_size=4k disk image"});
+}
+
+asio::awaitable<Opened> open_compressed(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  return open_made_by_qemu(loop, folder, disk, {"convert -c -O qcow2 -o compression_type=zstd disk image"});
+}
+
+asio::awaitable<Opened> open_extended(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  return open_made_by_qemu(loop, folder, disk, {"convert -O qcow2 -o extended_l2=on,cluster_size=128k disk image"});
+}
+
+/// Half of the data stands in the backing file, which is shorter.
+asio::awaitable<Opened> open_overlay(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  return open_made_by_qemu(loop, folder, disk,
+                           {"dd -U -f raw -O qcow2 bs=1M count=2 if=disk of=base 2>/dev/null",
+                            "convert -O qcow2 -B base -F qcow2 disk image"});
 }
 
 asio::awaitable<Opened> open_nbd(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
@@ -113,7 +152,9 @@ TEST_P(EverySource, IsWhatItWasWhenNobodyTouchedIt) {
 
 INSTANTIATE_TEST_SUITE_P(Sources, EverySource,
                          testing::Values(std::pair{"memory", Open{open_memory}}, std::pair{"file", Open{open_file}},
-                                         std::pair{"nbd", Open{open_nbd}}),
+                                         std::pair{"nbd", Open{open_nbd}}, std::pair{"qcow2", Open{open_qcow2}},
+                                         std::pair{"compressed", Open{open_compressed}}, std::pair{"extended", Open{open_extended}},
+                                         std::pair{"overlay", Open{open_overlay}}),
                          [](const auto& one) { return one.param.first; });
 
 }  // namespace

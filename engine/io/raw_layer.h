@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// A raw disk: a file, a block device, or what a LUKS container holds. Holes are found by SEEK_HOLE. See image_layer.h.
+#pragma once
+
+#include <memory>
+
+#include "engine/io/image_bytes.h"
+#include "engine/io/image_layer.h"
+
+namespace nasbackup {
+
+class RawLayer final : public ImageLayer {
+ public:
+  explicit RawLayer(std::unique_ptr<ImageBytes> bytes) noexcept : bytes_(std::move(bytes)), size_(bytes_->size()) {}
+
+  std::uint64_t size() const noexcept override { return size_; }
+  std::uint64_t alignment() const noexcept override { return 1; }
+  Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const override;
+  void read(GuestOffset from, std::span<std::byte> into) const override;
+  void confirm() override { bytes_->confirm_unchanged(); }
+
+ private:
+  std::unique_ptr<ImageBytes> bytes_;
+  std::uint64_t size_;
+};
+
+}  // namespace nasbackup
