@@ -424,6 +424,60 @@ class HostileClients(ServeTest):
                     self.attack(start + changed[:chance.randrange(len(changed))])
 
 
+class Images(ServeTest):
+    """What is served is the disk, whatever its image is made of."""
+
+    def copy_of(self, image, *options):
+        process = self.serve(*options, source=image)
+        copy = self.dir / "copy.raw"
+        self.tool("nbdcopy", "--connections=4", self.uri, copy)
+        self.assert_reads_well()
+        self.stop(process)
+        return copy
+
+    def test_compressed_by_us_and_by_qemu(self):
+        for codec in "zlib", "zstd":
+            ours, theirs = self.dir / f"ours-{codec}.qcow2", self.dir / f"theirs-{codec}.qcow2"
+            self.assert_status(self.run_command("convert", "-f", "raw", f"-c={codec}", self.disk, ours), DONE)
+            self.tool("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", f"compression_type={codec}", self.disk, theirs)
+            for image in ours, theirs:
+                self.assertTrue(filecmp.cmp(self.disk, self.copy_of(image), shallow=False), image)
+
+    def test_compressed_and_encrypted(self):
+        passphrase = self.dir / "pass"
+        passphrase.write_bytes(b"correct horse")
+        weak = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
+        for name, options in ("inside.qcow2", ()), ("container", ("-c",)), ("raw.luks", ("-O", "luks")):
+            image = self.dir / name
+            self.assert_status(self.run_command("convert", "-f", "raw", "-e", passphrase, *weak, *options, self.disk, image), DONE)
+            reading = ("-f", "luks") if name == "raw.luks" else ()
+            self.assertTrue(filecmp.cmp(self.disk, self.copy_of(image, "-e", passphrase, *reading), shallow=False), name)
+        wrong = self.dir / "wrong"
+        wrong.write_bytes(b"correct horsf")
+        refused = self.run_command("serve", self.dir / "inside.qcow2", "-e", wrong, "--socket", self.socket)
+        self.assert_status(refused, WRONG_KEY)
+        self.assert_nothing_left()
+
+    def test_on_a_chain(self):
+        base, top = self.dir / "base.qcow2", self.dir / "top.qcow2"
+        self.tool("qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.disk, base)
+        self.tool("qemu-io", "-f", "qcow2", "-c", "write -P 0x77 6M 1M", base)
+        self.tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, top)
+        self.tool("qemu-io", "-f", "qcow2", "-c", "write -z 6M 1M", top)
+        self.assertTrue(filecmp.cmp(self.disk, self.copy_of(top, "-f", "qcow2"), shallow=False))
+
+    def test_that_are_damaged_fail_where_they_are_and_go_on(self):
+        image = self.dir / "damaged.qcow2"
+        self.tool("qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.disk, image)
+        os.truncate(image, image.stat().st_size - MIB)
+        process = self.serve(source=image)
+        self.tool("qemu-io", "-r", "-f", "raw", "-c", "read 0 5M", self.uri)
+        failed = subprocess.run(["nbdcopy", self.uri, "null:"], capture_output=True, text=True)
+        self.assertNotEqual(failed.returncode, 0)
+        self.tool("qemu-io", "-r", "-f", "raw", "-c", "read 0 5M", self.uri)
+        self.assertIn("warning: ", self.stop(process).stderr)
+
+
 class Beginning(ServeTest):
     def test_is_refused_when_it_is_not_said_where(self):
         self.assert_one_line(self.run_command("serve", self.disk), USAGE, "write --socket PATH or --port N, one of them")
