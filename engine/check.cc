@@ -131,8 +131,8 @@ class Check {
     if (options_.passphrases.empty())
       throw Fault(FaultKind::wrong_key, options_.path + ": a LUKS container: what it holds needs the passphrase (-e FILE)");
     luks::KeyRing ring = ring_of(options_.passphrases, control_.stop);
-    const LuksHeaderFile header(options_.path, LuksHeaderFile::Access::read, state_of(control_));
-    const luks::Unlocked unlocked = unlock(header, ring);
+    const LuksHeaderFile header(options_.path, ImageBytes::Access::read, state_of(control_));
+    const luks::Unlocked unlocked = header.unlock(ring);
     if (header.facts().payload_offset > bytes_.file_size())
       throw Fault(FaultKind::damaged, options_.path + ": LUKS header: payload offset: " +
                                           std::to_string(header.facts().payload_offset) + ", beyond the end of the file");

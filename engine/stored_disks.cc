@@ -14,11 +14,12 @@ namespace nasbackup {
 namespace {
 
 /// "/nas/root.qcow2.luks" → "root".
-std::string stem_of(const std::string& path) {
+std::string stem_of(const std::string& location) {
+  const std::string path = location.substr(0, is_nbd_uri(location) ? location.find('?') : std::string::npos);
   std::string name = path.substr(path.rfind('/') + 1);
   for (const char* ending : {".luks", ".qcow2", ".raw", ".img"})
     if (name.size() > std::char_traits<char>::length(ending) && name.ends_with(ending)) name.resize(name.rfind('.'));
-  return name;
+  return name.empty() ? "disk0" : name;
 }
 
 }  // namespace

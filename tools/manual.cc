@@ -59,6 +59,7 @@ constexpr std::string_view kSignals = R"(.SH SIGNALS
 SIGTERM and SIGINT end the run cleanly: the guest is free, nothing is published. So does SIGHUP when the run's terminal has gone;
 else SIGHUP reads the limit in the configuration file again (rate, burst, rate\-schedule). A limit of the command line stays, and
 so does the old one, with a warning, when the file is wrong. SIGUSR1 prints progress.
+\fBserve\fR runs until it is ended so, and its exit status is then 0.
 .SH ENVIRONMENT
 .TP
 \fBNO_COLOR\fR

@@ -21,6 +21,7 @@ constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;
 constexpr unsigned kMostIterations = 1u << 28;
 constexpr unsigned kMostDescriptors = 1u << 20;
+constexpr unsigned kMostPort = 65535;
 
 /// Reads the options of one command line; errors name the verb.
 class Reader {
@@ -42,12 +43,14 @@ class Reader {
       read_verify(request);
     else if (request.verb == kRestore)
       read_restore(request);
+    else if (request.verb == kServe)
+      read_serve(request.serve, request.io_timeout);
     else if (request.verb == kKey)
       read_key(request);
     else
       request.path = line_.operands.front();
     if (request.verb == kCheck) read_check(request);
-    if ((request.verb & (kInfo | kReading | kCheck)) != 0) request.passphrases = opening_places();
+    if ((request.verb & (kInfo | kStored | kCheck | kServe)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
     request.limit_written = line_.written("rate") || line_.written("rate-schedule");
@@ -213,6 +216,16 @@ class Reader {
     if (line_.has("repair")) request.check.repair = text("repair") == "all" ? CheckRepair::all : CheckRepair::leaks;
     if (line_.has("repair") && request.check.shared) refuse("--repair and -U contradict each other: write one of them");
     if (line_.has("threads")) request.check.threads = parse_count(named("threads"), text("threads"), kMostThreads);
+  }
+
+  void read_serve(ServeOptions& options, std::chrono::seconds io_timeout) {
+    read_transfer(options, io_timeout);
+    options.source = line_.operands[0];
+    options.source_format = text("source-format");
+    options.shared_source = line_.has("force-share");
+    options.socket = text("socket");
+    if (line_.has("port")) options.port = static_cast<std::uint16_t>(parse_count(named("port"), text("port"), kMostPort));
+    if (line_.has("socket") == line_.has("port")) refuse("where? write --socket PATH or --port N, one of them");
   }
 
   void read_key(Request& request) {

@@ -28,6 +28,7 @@ struct Request {
   VerifyOptions verify;    ///< of verify
   RestoreOptions restore;  ///< of restore
   CheckOptions check;      ///< of check
+  ServeOptions serve;      ///< of serve
   KeyAction key_action = KeyAction::list;
   KeyOptions key;                   ///< of key; its passphrases are read where the work is done, from these places
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
@@ -48,12 +49,13 @@ struct Request {
   std::array<const PassphrasePlaces*, 3> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
   std::array<PassphrasePlaces*, 3> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
   bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
-  /// What the verb moves data with; of backup, convert or tune.
+  /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;
     if (verb == kTune) return tune;
     if (verb == kVerify) return verify;
     if (verb == kRestore) return restore;
+    if (verb == kServe) return serve;
     return convert;
   }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.

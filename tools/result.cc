@@ -248,6 +248,19 @@ Json tune_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+Json serve_result(const Request& request, const JobControl& control) {
+  ServeOptions options = request.serve;
+  options.source_keys = read_passphrases(request.passphrases, control);
+  const ServeReport report = serve(options, control);
+  Json result = with_outcome(Outcome::done);
+  result["exports"] = Json::array();
+  for (const ServedExport& served : report.exports)
+    result["exports"].push_back(
+        {{"name", served.name}, {"uri", served.uri}, {"source", served.source}, {"virtual_size", served.virtual_size}});
+  result.update({{"clients", report.clients}, {"data_bytes", report.data_bytes}, {"seconds", report.seconds}});
+  return result;
+}
+
 std::vector<KeysOfImage> change_keys(const Request& request, const JobControl& control) {
   KeyOptions options = request.key;
   options.passphrases = read_passphrases(request.passphrases, control);
@@ -354,6 +367,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kVerify) return verify_result(request, control);
     if (request.verb == kRestore) return restore_result(request, control);
     if (request.verb == kCheck) return check_result(request, control);
+    if (request.verb == kServe) return serve_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
     if (request.verb == kCheck) return check_error_result(error);

@@ -293,6 +293,12 @@ std::string check_text(const Json& result) {
                             number("compressed-clusters"), number("image-end-offset"));
 }
 
+std::string serve_text(const Json& result) {
+  const auto clients = result.at("clients").get<std::uint64_t>();
+  return fmt::format("served for {}: {} connection{}, {} read\n", human_time(result.at("seconds").get<double>()), clients,
+                     clients == 1 ? "" : "s", size(result, "data_bytes"));
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
@@ -320,6 +326,8 @@ std::string text_of(const Request& request, const Json& result) {
       return restore_text(result);
     case kTune:
       return tune_text(result);
+    case kServe:
+      return serve_text(result);
     case kKey:
       return key_text(request, result);
     case kCheck:

@@ -72,6 +72,7 @@ std::size_t terminal_width() {
 
 std::string target_of(const Request& request) {
   if (request.verb == kBackup) return printable(request.backup.to);
+  if (request.verb == kServe) return printable(location_for_people(request.serve.source));
   if (request.verb == kTune)
     return printable(request.tune.to.empty() ? location_for_people(request.tune.source) : request.tune.to);
   return printable(request.verb == kConvert ? location_for_people(request.convert.target) : request.path);
@@ -91,7 +92,7 @@ class Supervisor {
       : request_(request),
         console_(console),
         log_(log),
-        style_((request.verb & (kTransfers | kReading)) != 0 ? effective_style(request.progress) : ProgressStyle::none) {}
+        style_((request.verb & (kTransfers | kStored)) != 0 ? effective_style(request.progress) : ProgressStyle::none) {}
 
   Json run() {
     start();
@@ -180,7 +181,7 @@ class Supervisor {
   }
 
   void reload_limit() {
-    if ((request_.verb & (kTransfers | kReading)) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
+    if ((request_.verb & (kTransfers | kStored | kServe)) != 0 && !asked_at_) write_all(control_.get(), {&kReloadOrder, 1});
   }
 
   // A second one, by somebody who has waited (timeout(1) sends two at once), means: now.
