@@ -22,8 +22,8 @@ constexpr Verb kVerbTable[] = {
     {kList, "list", "DIR", 1, 1, "the whole sets under a target directory, from the files alone", ""},
     {kKey, "key", "add|remove|list SET|IMAGE", 2, 2, "the passphrases of encrypted images: one more, one less, or what there is",
      ""},
-    {kServe, "serve", "IMAGE --socket PATH|--port N", 1, 1,
-     "an NBD server from which IMAGE can be read, until it is stopped", ""},
+    {kServe, "serve", "SET|IMAGE --socket PATH|--port N", 1, 1,
+     "an NBD server from which an image, or each disk of a set, can be read, until it is stopped", ""},
     {kTune, "tune", "SRC [--to DIR]", 1, 1,
      "measure this host: the settings that go fastest from SRC to DIR, and what the limit is", ""},
 };
