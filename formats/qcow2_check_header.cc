@@ -82,7 +82,6 @@ void take_bitmaps(std::span<const std::byte> data, CheckHeader& facts) {
   facts.bitmap_directory_bytes = extension.directory_size;
 }
 
-/// parse_header has seen that every extension stays within the header.
 void take_extensions(std::span<const std::byte> file_start, const Header& header, CheckHeader& facts) {
   const std::uint64_t end = header.backing_file_offset != 0 ? std::uint64_t{header.backing_file_offset}
                                                             : std::min<std::uint64_t>(file_start.size(), facts.cluster_size);
@@ -92,6 +91,7 @@ void take_extensions(std::span<const std::byte> file_start, const Header& header
     ExtensionHead head;
     std::memcpy(static_cast<void*>(&head), file_start.data() + at, sizeof head);
     at += sizeof head;
+    if (head.length > end - at) refuse("extension", head.length, "leaves the header");  // also of the one that ends them
     if (head.type == kExtensionEnd) return;
     if (head.type == kExtensionBitmaps) take_bitmaps(file_start.subspan(at, head.length), facts);
     at += round_up(head.length, 8);

@@ -550,6 +550,7 @@ TEST(Qcow2Check, RefusesWhatQemuDoesNotOpen) {
       {"autoclear_features", [](HandMade& i) { i.put64(88, kAutoclearRawData); }},
       {"snapshot table", [](HandMade& i) { i.put64(64, 512); }},
       {"extension", [](HandMade& i) { i.put64(8, 116); }},
+      {"extension", [](HandMade& i) { i.put32(116, 0x10000); }},
       {"refcount_order", [](HandMade& i) { i.put32(96, 7); }},
       {"l1_size", [](HandMade& i) { i.put32(36, 0); }},
       {"L1 table", [](HandMade& i) { i.put64(40, 3 * kCluster + 8); }},
