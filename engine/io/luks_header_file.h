@@ -31,8 +31,8 @@ class LuksHeaderFile {
  public:
   enum class Access { read, change };
 
-  /// Throws NotEncrypted, for qcow2's old AES too, or another Fault: not_found, damaged (a header that breaks the rules, or LUKS2),
-  /// locked (in use by another program), failed.
+  /// Throws NotEncrypted, for qcow2's old AES too, or another Fault: not_found, damaged (a header that breaks the rules, or
+  /// LUKS2), locked (in use by another program), failed.
   LuksHeaderFile(const std::string& path, Access access, LifelineState* lifeline);
 
   const std::string& path() const noexcept { return path_; }
