@@ -66,8 +66,8 @@ GcmTag gcm_seal(std::span<const std::byte> key, const GcmNonce& nonce, std::span
   return tag;
 }
 
-bool gcm_open(std::span<const std::byte> key, const GcmNonce& nonce, std::span<const std::byte> shown, std::span<std::byte> message,
-              const GcmTag& tag) {
+bool gcm_open(std::span<const std::byte> key, const GcmNonce& nonce, std::span<const std::byte> shown,
+              std::span<std::byte> message, const GcmTag& tag) {
   const Context context = begin(key, nonce, false);
   show(context, shown);
   transform(context, message);

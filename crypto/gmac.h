@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// GMAC (NIST SP 800-38D): AES-256-GCM without a plaintext, a tag of 16 bytes for each numbered piece. The nonce is 4 zero bytes and
-// the piece's number, 64 bits, big-endian: under one key a number has one published tag, or the key can be computed from two of
-// them. The key is set up once; several threads may use one object at once.
+// GMAC (NIST SP 800-38D): AES-256-GCM without a plaintext, a tag of 16 bytes for each numbered piece. The nonce is 4 zero bytes
+// and the piece's number, 64 bits, big-endian: under one key a number has one published tag, or the key can be computed from two
+// of them. The key is set up once; several threads may use one object at once.
 #pragma once
 
 #include <array>

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A key wrapped by another one: AES-256-GCM under a key that HKDF derives for this purpose alone, with a salt of its own. Who has
-// the outer key gets the inner one back, or learns that something was changed (docs/formats/manifest.md, "The seal"). Pure but for
-// the random source; safe everywhere.
+// the outer key gets the inner one back, or learns that something was changed (docs/formats/manifest.md, "The seal"). Pure but
+// for the random source; safe everywhere.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@
 
 namespace nasbackup::crypto {
 
-inline constexpr std::size_t kWrappedKeyBytes = 32;                                    ///< of the inner key
+inline constexpr std::size_t kWrappedKeyBytes = 32;                             ///< of the inner key
 inline constexpr std::size_t kWrappingBytes = 32 + 12 + kWrappedKeyBytes + 16;  ///< salt, nonce, ciphertext, tag
 using Wrapping = std::array<std::byte, kWrappingBytes>;
 

@@ -22,7 +22,9 @@ namespace {
 /// NVRAM and TPM state are bounded at 64 MiB when they are kept; sealing adds less than a KiB.
 constexpr std::size_t kMostSmallFile = (64u << 20) + 1024;
 
-[[noreturn]] void damaged(const std::string& where, const std::string& what) { throw Fault(FaultKind::damaged, where + ": " + what); }
+[[noreturn]] void damaged(const std::string& where, const std::string& what) {
+  throw Fault(FaultKind::damaged, where + ": " + what);
+}
 
 /// What an image of an encrypted set is found to be instead is damage, and no other failure.
 template <class Work>
@@ -46,7 +48,8 @@ ProvenSet::ProvenSet(const std::string& path, luks::KeyRing& ring, const JobCont
   manifest_ = set::read_manifest(file->content, where);
   if (manifest_.set != found_.name) damaged(where, "is that of another set: " + manifest_.set);
   const bool sealed_with_key = !manifest_.seal.hmac.empty();
-  if (!sealed_with_key && ring.size() != 0) damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
+  if (!sealed_with_key && ring.size() != 0)
+    damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
   if (!sealed_with_key) return;
   if (ring.size() == 0) throw Fault(FaultKind::wrong_key, found_.path + ": is encrypted: write -e FILE");
   open_images(ring);
@@ -105,14 +108,16 @@ std::vector<std::string> ProvenSet::damage() const {
       const auto status = directory.stat(disk.file);
       if (!status || !S_ISREG(status->st_mode)) damaged(image_path(disk), "is missing");
       if (static_cast<std::uint64_t>(status->st_size) != disk.stored_bytes)
-        damaged(image_path(disk), "has " + std::to_string(status->st_size) + " bytes, the manifest says " + std::to_string(disk.stored_bytes));
+        damaged(image_path(disk),
+                "has " + std::to_string(status->st_size) + " bytes, the manifest says " + std::to_string(disk.stored_bytes));
     });
     collect([&] { digests_of(i); });
   }
   for (const set::ManifestFile& file : manifest_.files)
     collect([&] {
       const std::string sha256 = set::file_sha256(directory, file.name, file.size, [&] { go_on(); });
-      if (sha256 != file.sha256) damaged(directory.path_of(file.name), "SHA-256: " + sha256 + ", the manifest says " + file.sha256);
+      if (sha256 != file.sha256)
+        damaged(directory.path_of(file.name), "SHA-256: " + sha256 + ", the manifest says " + file.sha256);
     });
   return lines;
 }
@@ -132,7 +137,8 @@ std::unique_ptr<DigestFile> ProvenSet::digests_of(std::size_t index) const {
 }
 
 std::vector<std::byte> ProvenSet::small_file(const std::string& name) const {
-  const auto entry = std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const auto& file) { return file.name == name; });
+  const auto entry =
+      std::find_if(manifest_.files.begin(), manifest_.files.end(), [&](const auto& file) { return file.name == name; });
   const std::string where = path() + "/" + name;
   if (entry == manifest_.files.end()) throw Fault(FaultKind::not_found, where + ": the set has no such file");
   const auto directory = set::Directory::open(path(), state_of(control_));

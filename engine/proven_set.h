@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A set whose manifest is proven: what its writer wrote, as far as can be known. Of an encrypted set that means the HMAC under the set
-// key, which comes out of the images' own headers (docs/formats/manifest.md, "The seal"); of another one a SHA-256, which finds
-// damage and no forgery. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows, "where: what: value".
+// A set whose manifest is proven: what its writer wrote, as far as can be known. Of an encrypted set that means the HMAC under
+// the set key, which comes out of the images' own headers (docs/formats/manifest.md, "The seal"); of another one a SHA-256, which
+// finds damage and no forgery. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows,
+// "where: what: value".
 #pragma once
 
 #include <functional>
@@ -20,9 +21,9 @@ namespace nasbackup {
 
 class ProvenSet {
  public:
-  /// The set at `path`, or the newest in it. Throws Fault: not_found; wrong_key when an image opens with none of the passphrases, or
-  /// the set is encrypted and there is none; damaged: also when there are passphrases and the set has no HMAC, or holds an image that
-  /// is not encrypted.
+  /// The set at `path`, or the newest in it. Throws Fault: not_found; wrong_key when an image opens with none of the passphrases,
+  /// or the set is encrypted and there is none; damaged: also when there are passphrases and the set has no HMAC, or holds an
+  /// image that is not encrypted.
   ProvenSet(const std::string& path, luks::KeyRing& ring, const JobControl& control);
 
   const std::string& path() const noexcept { return found_.path; }
@@ -32,8 +33,8 @@ class ProvenSet {
   /// Of the disk of that index in the manifest; null when the set is not encrypted.
   const crypto::Secret* volume_key(std::size_t disk) const noexcept { return encrypted() ? &volume_keys_[disk] : nullptr; }
 
-  /// A line for each file that is not what the manifest says, but what is in the images: sizes of images, sizes and SHA-256 of the small
-  /// files, the digest files with their roots.
+  /// A line for each file that is not what the manifest says, but what is in the images: sizes of images, sizes and SHA-256 of
+  /// the small files, the digest files with their roots.
   std::vector<std::string> damage() const;
   /// The digests of that disk, proven.
   std::unique_ptr<DigestFile> digests_of(std::size_t disk) const;

@@ -47,7 +47,8 @@ class Transfer {
   void lift_limit() { limiter_.lift(); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
-  /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is none.
+  /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is
+  /// none.
   const std::vector<std::optional<DigestSummary>>& digests() const noexcept { return digests_; }
   const std::vector<std::shared_ptr<ImageKey>>& image_keys() const noexcept { return image_keys_; }
   /// CPU seconds of the key stretching, once run() is over.

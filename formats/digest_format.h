@@ -45,9 +45,9 @@ struct Header {
   std::array<char, 8> magic;
   Be32 version;
   Be32 kind;
-  Be64 piece_size;    ///< a power of two
-  Be64 virtual_size;  ///< of the disk, bytes; the last piece ends behind it
-  Salt salt;          ///< of the key that tags are made with; zero when there is none
+  Be64 piece_size;                     ///< a power of two
+  Be64 virtual_size;                   ///< of the disk, bytes; the last piece ends behind it
+  Salt salt;                           ///< of the key that tags are made with; zero when there is none
   std::array<std::byte, 16> reserved;  ///< zero
 };
 static_assert(sizeof(Header) == 80);

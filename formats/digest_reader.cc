@@ -57,7 +57,8 @@ void Reader::read_header() {
   kind_ = static_cast<Kind>(std::uint32_t{header.kind});
   piece_size_ = header.piece_size;
   virtual_size_ = header.virtual_size;
-  if (!std::has_single_bit(piece_size_) || piece_size_ < kLeastPiece || piece_size_ > kMostPiece) refuse("piece size", piece_size_);
+  if (!std::has_single_bit(piece_size_) || piece_size_ < kLeastPiece || piece_size_ > kMostPiece)
+    refuse("piece size", piece_size_);
   if (virtual_size_ > kMostVirtualSize) refuse("virtual size", virtual_size_);
   if (!is_zero(header.reserved)) refuse("reserved bytes are not zero");
   if (kind_ == Kind::xxh3_128 && !is_zero(header.salt)) refuse("a salt without a key");
@@ -73,19 +74,22 @@ void Reader::read_index() {
   if (segments > kMostSegments || segments > pieces_ / kSegmentRuns + 1) refuse("number of segments", segments);
   if ((segments == 0) != (pieces_ == 0)) refuse("number of segments", segments);
   const std::uint64_t room = file_size_ - sizeof(Header) - kEndBytes, index_bytes = segments * sizeof(IndexEntry);
-  if (index_bytes > room || trailer.index_offset != file_size_ - kEndBytes - index_bytes) refuse("index offset", trailer.index_offset);
+  if (index_bytes > room || trailer.index_offset != file_size_ - kEndBytes - index_bytes)
+    refuse("index offset", trailer.index_offset);
   index_offset_ = trailer.index_offset;
   if (segments == 0 && index_offset_ != sizeof(Header)) refuse("index offset", index_offset_);
   index_.resize(segments);
   if (segments != 0) read_(index_offset_, std::as_writable_bytes(std::span(index_)));
-  for (std::size_t i = 0; i < segments; ++i) {
-    const bool first = i == 0;
-    if (first ? index_[i].offset != sizeof(Header) : index_[i].offset <= index_[i - 1].offset) refuse("index: offset", index_[i].offset);
-    if (first ? index_[i].first_piece != 0 : index_[i].first_piece <= index_[i - 1].first_piece)
-      refuse("index: first piece", index_[i].first_piece);
-    if (index_[i].offset >= index_offset_) refuse("index: offset", index_[i].offset);
-    if (index_[i].first_piece >= pieces_) refuse("index: first piece", index_[i].first_piece);
-  }
+  for (std::size_t i = 0; i < segments; ++i) check_entry(i);
+}
+
+/// Both columns rise from where the first segment must be.
+void Reader::check_entry(std::size_t segment) const {
+  const std::uint64_t offset = index_[segment].offset, piece = index_[segment].first_piece;
+  const bool offset_good = segment == 0 ? offset == sizeof(Header) : offset > index_[segment - 1].offset;
+  const bool piece_good = segment == 0 ? piece == 0 : piece > index_[segment - 1].first_piece;
+  if (!offset_good || offset >= index_offset_) refuse("index: offset", offset);
+  if (!piece_good || piece >= pieces_) refuse("index: first piece", piece);
 }
 
 void Reader::check_root(const std::function<void()>& go_on) const {
@@ -118,7 +122,8 @@ void Reader::load(std::size_t number) {
   const auto counts = read_struct<SegmentHeader>(offset);
   if (counts.runs == 0 || counts.runs > kSegmentRuns || counts.tags > kSegmentTags || length_of(counts) != room)
     refuse("segment " + std::to_string(number) + ": runs and tags do not fill it: bytes", room);
-  if (number + 1 < index_.size() && !is_full(counts)) refuse("segment " + std::to_string(number) + " is neither full nor the last");
+  if (number + 1 < index_.size() && !is_full(counts))
+    refuse("segment " + std::to_string(number) + " is neither full nor the last");
   std::vector<Be64> words(counts.runs);
   read_(offset + sizeof counts, std::as_writable_bytes(std::span(words)));
   segment_.tags.resize(counts.tags);
@@ -126,7 +131,8 @@ void Reader::load(std::size_t number) {
     read_(offset + sizeof counts + words.size() * sizeof(Be64), std::as_writable_bytes(std::span(segment_.tags)));
   segment_.first = index_[number].first_piece;
   read_runs(words);
-  if (segment_.runs.back().end != first_piece_behind(number)) refuse("segment " + std::to_string(number) + ": its runs end at piece", segment_.runs.back().end);
+  if (segment_.runs.back().end != first_piece_behind(number))
+    refuse("segment " + std::to_string(number) + ": its runs end at piece", segment_.runs.back().end);
   segment_.number = number;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads a digest file (docs/formats/digests.md) of which nothing is believed: any piece's digest, with one segment and the index in
-// memory, whatever the file's size. Used by one thread at a time.
+// Reads a digest file (docs/formats/digests.md) of which nothing is believed: any piece's digest, with one segment and the index
+// in memory, whatever the file's size. Used by one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -56,6 +56,7 @@ class Reader {
   void read_header();
   void read_index();
   std::vector<Run>::const_iterator find(std::uint64_t number);
+  void check_entry(std::size_t segment) const;
   void load(std::size_t number);
   void read_runs(std::span<const Be64> words);
   std::uint64_t first_piece_behind(std::size_t segment) const noexcept;

@@ -34,18 +34,21 @@ PieceKind kind_of(std::uint64_t run) noexcept { return static_cast<PieceKind>(ru
 void require_sizes(std::uint64_t piece_size, std::uint64_t virtual_size) {
   if (!std::has_single_bit(piece_size) || piece_size < kLeastPiece || piece_size > kMostPiece)
     throw FormatError("digest file: piece size: " + std::to_string(piece_size) + ", must be a power of two from 64 KiB to 2 MiB");
-  if (virtual_size > kMostVirtualSize) throw FormatError("digest file: virtual size: " + std::to_string(virtual_size) + ", at most 2^62");
+  if (virtual_size > kMostVirtualSize)
+    throw FormatError("digest file: virtual size: " + std::to_string(virtual_size) + ", at most 2^62");
 }
 
 Writer::Writer(Kind kind, std::uint64_t piece_size, std::uint64_t virtual_size, const Salt& salt)
-    : header_{kMagic, kVersion, static_cast<std::uint32_t>(kind), piece_size, virtual_size, salt, {}}, hash_(crypto::Hash::sha256) {
+    : header_{kMagic, kVersion, static_cast<std::uint32_t>(kind), piece_size, virtual_size, salt, {}},
+      hash_(crypto::Hash::sha256) {
   require_sizes(piece_size, virtual_size);
   pieces_ = pieces_of(virtual_size, piece_size);
 }
 
 std::uint64_t Writer::memory(std::uint64_t pieces) noexcept {
   const std::uint64_t segments = std::min(kMostSegments, pieces / kSegmentRuns + 1);
-  const std::uint64_t held = std::min<std::uint64_t>(pieces, kSegmentTags) * sizeof(Tag) + std::min<std::uint64_t>(pieces, kSegmentRuns) * sizeof(Be64);
+  const std::uint64_t held =
+      std::min<std::uint64_t>(pieces, kSegmentTags) * sizeof(Tag) + std::min<std::uint64_t>(pieces, kSegmentRuns) * sizeof(Be64);
   return 2 * (held + std::min(segments, std::uint64_t{65536}) * sizeof(IndexEntry)) + 4096;
 }
 

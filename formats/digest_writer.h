@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Writes a digest file from front to back, piece after piece in guest order: pieces of one kind become runs, runs and tags fill
-// segments, the index follows the last of them, and a root over all before it ends the file (docs/formats/digests.md). The same pieces
-// give the same bytes, however they are cut into calls. Holds one segment and the index. Used by one thread at a time.
+// segments, the index follows the last of them, and a root over all before it ends the file (docs/formats/digests.md). The same
+// pieces give the same bytes, however they are cut into calls. Holds one segment and the index. Used by one thread at a time.
 #pragma once
 
 #include <cstdint>

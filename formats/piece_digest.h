@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The digest of each piece of a disk (docs/formats/digests.md): pieces are of a fixed size, counted from the disk's beginning; what
-// the last one has behind the disk's end counts as zero. A piece of zeroes has no tag. Several threads may use one digester at once.
+// The digest of each piece of a disk (docs/formats/digests.md): pieces are of a fixed size, counted from the disk's beginning;
+// what the last one has behind the disk's end counts as zero. A piece of zeroes has no tag. Several threads may use one digester
+// at once.
 #pragma once
 
 #include <cstddef>

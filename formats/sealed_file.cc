@@ -46,7 +46,8 @@ std::span<const std::byte> bytes_of(const std::string& text) noexcept { return s
 
 std::vector<std::byte> seal(const crypto::Secret& set_key, std::string_view name, std::span<const std::byte> content,
                             crypto::RandomSource& random) {
-  if (content.size() > kMostContent) throw FormatError("sealed file: content of " + std::to_string(content.size()) + " bytes, at most 2^30");
+  if (content.size() > kMostContent)
+    throw FormatError("sealed file: content of " + std::to_string(content.size()) + " bytes, at most 2^30");
   Header header{kMagic, kVersion, 0u, {}};
   random.fill(header.salt);
   std::vector<std::byte> file(sizeof header + content.size() + crypto::kGcmTagBytes);

@@ -22,8 +22,8 @@ inline constexpr std::string_view kSuffix = ".sealed";
 std::vector<std::byte> seal(const crypto::Secret& set_key, std::string_view name, std::span<const std::byte> content,
                             crypto::RandomSource& random);
 
-/// Its content. Throws FormatError: no sealed file, a version that is not known, or anything that is not as it was sealed under this
-/// key and name.
+/// Its content. Throws FormatError: no sealed file, a version that is not known, or anything that is not as it was sealed under
+/// this key and name.
 std::vector<std::byte> open(const crypto::Secret& set_key, std::string_view name, std::span<const std::byte> file);
 
 }  // namespace nasbackup::sealed

@@ -113,7 +113,8 @@ void add_cipher() {
   }
   for (const std::size_t piece : {std::size_t{64} << 10, std::size_t{2} << 20})
     for (const bool keyed : {false, true})
-      benchmark::RegisterBenchmark(((keyed ? "pieces/gmac/" : "pieces/xxh3/") + size_text(piece)).c_str(), take_digests, keyed, piece);
+      benchmark::RegisterBenchmark(((keyed ? "pieces/gmac/" : "pieces/xxh3/") + size_text(piece)).c_str(), take_digests, keyed,
+                                   piece);
   benchmark::RegisterBenchmark("af_split/complete", split)->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("af_split/merge", merge)->Unit(benchmark::kMicrosecond);
 }

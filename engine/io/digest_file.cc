@@ -71,7 +71,8 @@ void DigestFile::read(std::uint64_t offset, std::span<std::byte> into) const {
 
 void DigestFile::check(const digests::Root& expected, const std::function<void()>& go_on) const {
   if (!crypto::same_bytes(expected, reader_->root()))
-    throw Fault(FaultKind::damaged, path_ + ": its root is not the one that the manifest names: it belongs to another backup or was changed");
+    throw Fault(FaultKind::damaged,
+                path_ + ": its root is not the one that the manifest names: it belongs to another backup or was changed");
   as_damage(path_, [&] { reader_->check_root(go_on); });
 }
 

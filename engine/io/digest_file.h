@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A disk's digest file on the target, opened to compare what is read with what once was (docs/formats/digests.md). Blocking calls,
-// marked on the lifeline, which may be null. Used by one thread at a time.
+// A disk's digest file on the target, opened to compare what is read with what once was (docs/formats/digests.md). Blocking
+// calls, marked on the lifeline, which may be null. Used by one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ struct LifelineState;
 
 class DigestFile {
  public:
-  /// `volume_key`: of the image, when its digests are made with a key; else null. Throws Fault: damaged (missing, no regular file, not
-  /// a digest file, of another kind than the key says), failed.
+  /// `volume_key`: of the image, when its digests are made with a key; else null. Throws Fault: damaged (missing, no regular
+  /// file, not a digest file, of another kind than the key says), failed.
   DigestFile(const std::string& path, const crypto::Secret* volume_key, LifelineState* lifeline);
   // What reads holds this object's address.
   DigestFile(const DigestFile&) = delete;

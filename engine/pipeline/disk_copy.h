@@ -44,7 +44,7 @@ struct DiskPipeline {
   std::shared_ptr<DiskProof> proof;                    ///< null: what is read is not compared
   const LuksTarget* encryption = nullptr;              ///< the node of `target` that encrypts, if any: for the report
   std::uint64_t cluster = 0;                           ///< bytes: the unit in which zeroes are found and data is stored
-  std::uint64_t unit = 0;                              ///< bytes: reads are whole units; a multiple of `cluster`, and of a digest's piece
+  std::uint64_t unit = 0;  ///< bytes: reads are whole units; a multiple of `cluster`, and of a digest's piece
   std::uint64_t item = 0;                              ///< bytes of one worker's buffer, a multiple of `unit`
   std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;

@@ -93,8 +93,8 @@ constexpr std::size_t kMaxFileName = 255;       ///< NAME_MAX
 /// A name that stays inside its directory and is visible there: no '/', no leading '.', plain UTF-8, at most 255 bytes.
 bool is_file_name(std::string_view name) noexcept;
 
-/// The manifest as JSON text. Control characters and bytes that are not UTF-8 become '?'; what is too long is cut. `set_key`: of a
-/// set whose images are encrypted; else null.
+/// The manifest as JSON text. Control characters and bytes that are not UTF-8 become '?'; what is too long is cut. `set_key`: of
+/// a set whose images are encrypted; else null.
 std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_key = nullptr);
 
 /// Throws Fault(damaged) naming `where` for everything that write_manifest would not write, but unknown keys, which are

@@ -154,14 +154,16 @@ void check_version(const Fields& top, const std::string& where) {
   const auto version = top.size("version");
   if (version == 0) top.fail("version", "is 0");
   if (version == kManifestVersion) return;
-  throw Fault(FaultKind::failed,
-              where + ": version " + std::to_string(version) + ": this program reads version " + std::to_string(kManifestVersion) +
-                  (version < kManifestVersion ? "; a nasbackup wrote it that had no digests yet" : "; a newer nasbackup wrote it"));
+  throw Fault(
+      FaultKind::failed,
+      where + ": version " + std::to_string(version) + ": this program reads version " + std::to_string(kManifestVersion) +
+          (version < kManifestVersion ? "; a nasbackup wrote it that had no digests yet" : "; a newer nasbackup wrote it"));
 }
 
 void read_options(const Fields& options, Manifest& manifest) {
   manifest.cluster_size = options.size("cluster_size", 2u << 20);
-  if (manifest.cluster_size < 512 || !is_power_of_two(manifest.cluster_size)) options.fail("cluster_size", "is not a qcow2 cluster size");
+  if (manifest.cluster_size < 512 || !is_power_of_two(manifest.cluster_size))
+    options.fail("cluster_size", "is not a qcow2 cluster size");
   manifest.compression = options.text("compression");
   manifest.encryption = options.text("encryption");
   if (manifest.encryption != "none" && manifest.encryption != "luks") options.fail("encryption", "is neither 'none' nor 'luks'");

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The seal at the end of a manifest: SHA-256 of every byte before the line that it stands on and, when the set is encrypted, their
-// HMAC-SHA256 under the set key (docs/formats/manifest.md, "The seal"). Pure functions; safe from any thread.
+// The seal at the end of a manifest: SHA-256 of every byte before the line that it stands on and, when the set is encrypted,
+// their HMAC-SHA256 under the set key (docs/formats/manifest.md, "The seal"). Pure functions; safe from any thread.
 #pragma once
 
 #include <string>
@@ -26,8 +26,8 @@ struct ManifestSeal {
   friend bool operator==(const ManifestSeal&, const ManifestSeal&) = default;
 };
 
-/// The whole manifest: `body`, a JSON object over several lines, with the seal as its last member. `set_key`: null when the set is not
-/// encrypted.
+/// The whole manifest: `body`, a JSON object over several lines, with the seal as its last member. `set_key`: null when the set
+/// is not encrypted.
 std::string seal_text(std::string body, const std::vector<crypto::Wrapping>& keys, const crypto::Secret* set_key);
 
 /// True when the text has a seal and its SHA-256 is right: it was not damaged. Looks at nothing else, so that it may be asked of

@@ -101,8 +101,8 @@ void PartialSet::sync_files(Manifest& manifest) const {
     names.erase(found);
     const std::uint64_t written = std::exchange(size, sync_file(*partial_, name));
     if (written != 0 && written != size)
-      throw Fault(FaultKind::failed, partial_->path_of(name) + ": has " + std::to_string(size) + " bytes, " + std::to_string(written) +
-                                         " were written");
+      throw Fault(FaultKind::failed, partial_->path_of(name) + ": has " + std::to_string(size) + " bytes, " +
+                                         std::to_string(written) + " were written");
   };
   for (auto& disk : manifest.disks) {
     sync_large(disk.file, disk.stored_bytes);

@@ -124,7 +124,8 @@ bool overwrite_file(const Directory& directory, const std::string& name, std::st
   return true;
 }
 
-std::string file_sha256(const Directory& directory, const std::string& name, std::uint64_t size, const std::function<void()>& go_on) {
+std::string file_sha256(const Directory& directory, const std::string& name, std::uint64_t size,
+                        const std::function<void()>& go_on) {
   const auto path = directory.path_of(name);
   const auto fd = open_file(directory, name, O_RDONLY);
   if (!fd && errno == ENOENT) throw Fault(FaultKind::damaged, path + ": is missing");
@@ -132,7 +133,8 @@ std::string file_sha256(const Directory& directory, const std::string& name, std
   if (!fd) throw_target_errno(errno, path, "cannot open it");
   const auto there = static_cast<std::uint64_t>(status_of(fd, path, directory.state()).st_size);
   if (there != size)
-    throw Fault(FaultKind::damaged, path + ": has " + std::to_string(there) + " bytes, the manifest says " + std::to_string(size));
+    throw Fault(FaultKind::damaged,
+                path + ": has " + std::to_string(there) + " bytes, the manifest says " + std::to_string(size));
   crypto::Digest digest(crypto::Hash::sha256);
   std::vector<std::byte> part(std::min<std::uint64_t>(size, 256u << 10));
   for (std::uint64_t at = 0; at < size;) {

@@ -34,8 +34,8 @@ void write_new_file(const Directory& directory, const std::string& name, std::st
 /// Writes over the beginning of a file that must exist. False when it does not.
 bool overwrite_file(const Directory& directory, const std::string& name, std::string_view content);
 
-/// SHA-256 of a file, or of the text, as hexadecimal digits. Reads `size` bytes; Fault(damaged) when the file has not so many or is no
-/// regular one, or is missing. `go_on` is asked now and then, and may throw.
+/// SHA-256 of a file, or of the text, as hexadecimal digits. Reads `size` bytes; Fault(damaged) when the file has not so many or
+/// is no regular one, or is missing. `go_on` is asked now and then, and may throw.
 std::string file_sha256(const Directory& directory, const std::string& name, std::uint64_t size,
                         const std::function<void()>& go_on = {});
 std::string sha256_of(std::string_view content);

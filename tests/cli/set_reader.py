@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
-"""A reader of sets that was written from docs/formats alone: manifest, seal, digest files, sealed files, and the LUKS1 headers whose
-volume keys open them. Shares nothing with the program; its ciphers are those of python3-cryptography and python3-xxhash."""
+"""A reader of sets that was written from docs/formats alone: manifest, seal, digest files, sealed files, and the LUKS1 headers
+whose volume keys open them. Shares nothing with the program; its ciphers are those of python3-cryptography and python3-xxhash."""
 import hashlib
 import hmac
 import json
@@ -56,7 +56,8 @@ class DigestFile:
 
     def __init__(self, path):
         data = Path(path).read_bytes()
-        magic, version, self.kind, self.piece_size, self.virtual_size, self.salt, reserved = struct.unpack_from(">8sIIQQ32s16s", data)
+        header = struct.unpack_from(">8sIIQQ32s16s", data)
+        magic, version, self.kind, self.piece_size, self.virtual_size, self.salt, reserved = header
         assert (magic, version, reserved) == (b"nbdigest", 1, bytes(16))
         self.root = data[-32:]
         assert self.root == hashlib.sha256(data[:-32]).digest(), "root"

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
-"""Sets before a reader of the tests' own (set_reader.py): every digest of every disk, the manifest's seal, what changing keys leaves."""
+"""Sets before a reader of the tests' own (set_reader.py): every digest of every disk, the manifest's seal, what changing keys
+leaves."""
 import hashlib
 import itertools
 import json
@@ -101,7 +102,8 @@ class ASet(DigestTest):
     def test_has_them_at_every_size(self):
         contents = [patchy(size, size) for size in (0, 1, 511, 512, 65535, 65536, 65537)] + [bytes(5 * MIB)]
         for encrypted in (False, True):
-            self.assert_proven(self.backup(f"vm{encrypted}", contents, encrypted=encrypted), contents, PASSPHRASE if encrypted else None)
+            folder = self.backup(f"vm{encrypted}", contents, encrypted=encrypted)
+            self.assert_proven(folder, contents, PASSPHRASE if encrypted else None)
 
     def test_has_them_at_every_cluster_size(self):
         contents = [patchy(5 * MIB + 512, 3)]
@@ -117,14 +119,16 @@ class ASet(DigestTest):
         server = subprocess.Popen(["nbdkit", "-f", "-r", "-U", socket, "file", source])
         self.addCleanup(lambda: (server.kill(), server.wait()))
         wait_until("nbdkit serves", socket.exists)
-        result = self.run_command("backup", "--disk", f"nbd+unix:///?socket={socket}", "--name", "vm", "--to", self.out, "--cluster-size", "4K")
+        uri = f"nbd+unix:///?socket={socket}"
+        result = self.run_command("backup", "--disk", uri, "--name", "vm", "--to", self.out, "--cluster-size", "4K")
         self.assert_status(result, DONE)
         self.assert_proven(next(self.out.glob("vm/*")), [contents])
 
     def test_has_the_same_digests_however_it_was_read(self):
         contents = [patchy(20 * MIB, 5)]
         roots = set()
-        for number, words in enumerate((("-j", "1"), ("-j", "8", "--item-size", "64K"), ("-c", "--item-size", "4M"), ("--cluster-size", "4K"))):
+        ways = (("-j", "1"), ("-j", "8", "--item-size", "64K"), ("-c", "--item-size", "4M"), ("--cluster-size", "4K"))
+        for number, words in enumerate(ways):
             roots.add(set_reader.Manifest(self.backup(f"vm{number}", contents, *words))["disks"][0]["digests"]["root"])
         self.assertEqual(len(roots), 1, roots)
 
@@ -174,7 +178,8 @@ class ASet(DigestTest):
         self.assertIn("the manifest was changed", self.run_command("info", folder).stdout)
 
     def test_keeps_nothing_for_the_null_target(self):
-        self.assert_status(self.run_command("backup", "--disk", self.disk("d", patchy(MIB, 12)), "--name", "vm", "--to", "null:"), DONE)
+        disk = self.disk("d", patchy(MIB, 12))
+        self.assert_status(self.run_command("backup", "--disk", disk, "--name", "vm", "--to", "null:"), DONE)
         self.assert_nothing_left()
 
     def test_that_the_target_has_no_room_for_is_not_published(self):

@@ -166,9 +166,7 @@ TEST_F(ProvenSetTest, ThatIsEncryptedNeedsThePassphrase) {
   EXPECT_NE(complaint(set, {"wrong"}, FaultKind::wrong_key), "");
 }
 
-TEST_F(ProvenSetTest, ThatIsNotEncryptedIsDamageForWhoeverHasAPassphraseForIt) {
-  EXPECT_NE(damage(make(false), {"right"}), "");
-}
+TEST_F(ProvenSetTest, ThatIsNotEncryptedIsDamageForWhoeverHasAPassphraseForIt) { EXPECT_NE(damage(make(false), {"right"}), ""); }
 
 /// Somebody takes the encrypted set's place with one that needs no key.
 TEST_F(ProvenSetTest, WhoseImageIsNotEncryptedAnyMoreIsDamaged) {

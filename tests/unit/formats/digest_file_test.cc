@@ -98,7 +98,8 @@ TEST(DigestFile, IsTheSameBytesHoweverThePiecesCome) {
   for (const std::uint32_t longest : {1u, 3u, 40'000u}) {
     const auto all = pieces(100'000, 5, longest);
     const auto reference = write(all, 1);
-    for (const std::uint64_t step : {2, 8, 4096, 100'000}) EXPECT_TRUE(write(all, step).bytes == reference.bytes) << longest << ' ' << step;
+    for (const std::uint64_t step : {2, 8, 4096, 100'000})
+      EXPECT_TRUE(write(all, step).bytes == reference.bytes) << longest << ' ' << step;
   }
 }
 
@@ -125,17 +126,28 @@ TEST(DigestFile, OfAnEmptyDiskIsTiny) {
       EXPECT_EQ(reader.at(reader.pieces() - 1).kind, PieceKind::zero);
     }
   };
-  for (const std::uint64_t size : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{16} << 40, kMostVirtualSize}) read_back(size);
+  for (const std::uint64_t size : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{16} << 40, kMostVirtualSize})
+    read_back(size);
 }
 
 TEST(DigestFile, ThatAnybodyHasWrittenByTheDocumentIsRead) {
   // One data piece between zeroes, by hand.
-  std::string hex = "6e6264696765737400000001000000010000000000010000" "0000000000030000";
-  hex += std::string(2 * 48, '0');                                    // salt, reserved
-  hex += "0000000300000001" "0000000000000001" "0100000000000001" "0000000000000001";  // segment: zero, data, zero
-  hex += "00112233445566778899aabbccddeeff";                          // tag
-  hex += "0000000000000000" "0000000000000050";                       // index
-  hex += "0000000000000080" "0000000000000001";                       // trailer
+  std::string hex =
+      "6e6264696765737400000001000000010000000000010000"
+      "0000000000030000";
+  hex += std::string(2 * 48, '0');  // salt, reserved
+  hex +=
+      "0000000300000001"
+      "0000000000000001"
+      "0100000000000001"
+      "0000000000000001";                     // segment: zero, data, zero
+  hex += "00112233445566778899aabbccddeeff";  // tag
+  hex +=
+      "0000000000000000"
+      "0000000000000050";  // index
+  hex +=
+      "0000000000000080"
+      "0000000000000001";  // trailer
   auto bytes = from_hex(hex);
   Root root;
   crypto::Digest digest(crypto::Hash::sha256);
@@ -172,7 +184,8 @@ TEST(DigestFile, WithHostileNumbersIsRefusedBeforeMemoryIsTaken) {
   const auto file = write(pieces(40'000, 8, 4)).bytes;
   const std::size_t trailer = file.size() - 48;
   ASSERT_EQ(file[trailer + 15], std::byte{2}) << "two segments";
-  for (const std::size_t at : {std::size_t{16}, std::size_t{24}, std::size_t{80}, std::size_t{88}, trailer, trailer + 8, trailer - 16, trailer - 8})
+  for (const std::size_t at :
+       {std::size_t{16}, std::size_t{24}, std::size_t{80}, std::size_t{88}, trailer, trailer + 8, trailer - 16, trailer - 8})
     for (const std::uint64_t value : {std::uint64_t{1}, std::uint64_t{1} << 32, std::uint64_t{1} << 63, UINT64_MAX}) {
       auto changed = file;
       put(changed, at, value);

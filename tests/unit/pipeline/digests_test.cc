@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The digests of a disk through the whole pipeline: of what was read, whatever becomes of the bytes later, and the same file however
-// the disk is read, cut and reported.
+// The digests of a disk through the whole pipeline: of what was read, whatever becomes of the bytes later, and the same file
+// however the disk is read, cut and reported.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -32,7 +32,8 @@ std::vector<std::byte> patchy_disk(std::uint64_t size, std::uint32_t seed) {
   return disk;
 }
 
-/// Keeps what is written in memory, and flips a bit of the guest's data on its way if it is told to: the buffers are the workers'.
+/// Keeps what is written in memory, and flips a bit of the guest's data on its way if it is told to: the buffers are the
+/// workers'.
 class Target final : public BlockTarget {
  public:
   Target(MemoryImage& image, bool corrupts) : image_(image), corrupts_(corrupts) {}
@@ -82,7 +83,8 @@ Result copy(const std::vector<std::byte>& disk, const Setting& setting) {
   pipeline.target = std::make_unique<Target>(result.image, setting.corrupts);
   pipeline.encoder = std::make_unique<Encoder>(setting.cluster, compression, setting.threads);
   const std::uint64_t piece = digests::piece_size_for(setting.cluster);
-  pipeline.digests = std::make_unique<DiskDigests>(piece, disk.size(), setting.key, std::make_unique<Target>(result.digests, false));
+  pipeline.digests =
+      std::make_unique<DiskDigests>(piece, disk.size(), setting.key, std::make_unique<Target>(result.digests, false));
   pipeline.cluster = setting.cluster;
   pipeline.unit = piece;
   pipeline.item = setting.items * piece;

@@ -37,10 +37,32 @@ Manifest example() {
   manifest.tool_version = "0.1.0";
   manifest.compression = "zstd:best";
   manifest.encryption = "luks";
-  manifest.disks = {{"vda", "8f2c", "root.8f2c.qcow2", "/images/8f2c", "file", "S1", "virtio", 0, 1 << 30, 7, 5, 3,
+  manifest.disks = {{"vda",
+                     "8f2c",
+                     "root.8f2c.qcow2",
+                     "/images/8f2c",
+                     "file",
+                     "S1",
+                     "virtio",
+                     0,
+                     1 << 30,
+                     7,
+                     5,
+                     3,
                      "6d2a3c7e-0000-4000-8000-000000000002",
                      {"root.8f2c.qcow2.digests", 160, kDigestsGmac, 65536, std::string(64, 'a')}},
-                    {"vdb", "9a11", "datadisk.9a11.qcow2", "nbd://host/9a11", "network", "", "scsi", 1, 512, 8, 0, 512,
+                    {"vdb",
+                     "9a11",
+                     "datadisk.9a11.qcow2",
+                     "nbd://host/9a11",
+                     "network",
+                     "",
+                     "scsi",
+                     1,
+                     512,
+                     8,
+                     0,
+                     512,
                      "6d2a3c7e-0000-4000-8000-000000000003",
                      {"datadisk.9a11.qcow2.digests", 200, kDigestsGmac, 1 << 20, std::string(64, 'b')}}};
   manifest.files = {{"domain-config.xml", 4000, std::string(64, 'c')}};
@@ -259,10 +281,12 @@ TEST(Manifest, WithAnyByteChangedIsDamagedForWhoeverHasTheKey) {
       if (manifest.encryption == "luks" && at > keys && at + 5 < text.size()) continue;
       std::string changed = text;
       changed[at] = static_cast<char>(changed[at] ^ 1);
-      EXPECT_FAULT(FaultKind::damaged, {
-        const Manifest read = read_manifest(changed, "manifest.json");
-        if (!read.seal.hmac.empty()) check_seal(changed, read, key, "manifest.json");
-      }) << at << ' ' << text.substr(at, 20);
+      EXPECT_FAULT(FaultKind::damaged,
+                   {
+                     const Manifest read = read_manifest(changed, "manifest.json");
+                     if (!read.seal.hmac.empty()) check_seal(changed, read, key, "manifest.json");
+                   })
+          << at << ' ' << text.substr(at, 20);
     }
   }
 }
@@ -284,7 +308,8 @@ TEST(Manifest, ThatSomebodyForgedIsDamaged) {
   const Manifest manifest = read_manifest(forged, "manifest.json");
   EXPECT_FAULT(FaultKind::damaged, check_seal(forged, manifest, key, "manifest.json"));
   EXPECT_FAULT(FaultKind::damaged, read_manifest(seal_text(json.dump(2), {}, nullptr), "manifest.json")) << "no HMAC";
-  EXPECT_FAULT(FaultKind::damaged, read_manifest(seal_text(json.dump(2), {wrapping(1)}, &key), "manifest.json")) << "a key is missing";
+  EXPECT_FAULT(FaultKind::damaged, read_manifest(seal_text(json.dump(2), {wrapping(1)}, &key), "manifest.json"))
+      << "a key is missing";
 }
 
 TEST(Manifest, WithAnythingBehindTheSealIsDamaged) {
