@@ -110,10 +110,7 @@ constexpr Option kOptionTable[] = {
 };
 
 constexpr Example kExampleTable[] = {
-    {"nasbackup backup web1 --to /mnt/nas", "all disks of the VM web1 into a new set under /mnt/nas/web1/"},
-    {"nasbackup backup web1 --to /mnt/nas -q -b 50", "the same with the guest's file systems frozen for a moment, at 50 MiB/s"},
-    {"nasbackup convert nbd://host/disk disk.qcow2", "an NBD export to a qcow2 image"},
-    {"nasbackup key add disk.qcow2 -e old --new new", "one more passphrase for an encrypted image; its data stays as it is"},
+    {"nasbackup backup web1 --to /mnt/nas -q -b 50", "the VM web1, its file systems frozen for a moment, at 50 MiB/s"},
     {"nasbackup verify /mnt/nas/web1", "is the newest set of web1 what was backed up?"},
     {"nasbackup restore /mnt/nas/web1 --to /var/lib/libvirt/images", "its disks and its domain XML, for this host"},
     {"nasbackup list --json /mnt/nas", "every whole set there is, for a program"},
