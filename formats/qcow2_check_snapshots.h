@@ -19,7 +19,7 @@ struct L1Table {
 };
 
 /// The active L1 table first. Counts the snapshot table's clusters and reports what is wrong with it; the L1 tables themselves
-/// are neither counted nor read. `virtual_end` of the active table is what the header says.
+/// are neither counted nor read.
 std::vector<L1Table> find_l1_tables(CheckedImage& image);
 
 }  // namespace nasbackup::qcow2

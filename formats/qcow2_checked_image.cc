@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "formats/units.h"
 
 namespace nasbackup::qcow2 {
 
@@ -36,8 +35,6 @@ void CheckedImage::replace_words(std::uint64_t sector, std::span<const std::pair
     if (at + sizeof word <= now.size()) std::memcpy(now.data() + at, static_cast<const void*>(&word), sizeof word);
   replace(sector, old, now);
 }
-
-std::uint64_t CheckedImage::end_cluster() const noexcept { return div_round_up(file_size, header.cluster_size); }
 
 bool CheckedImage::is_far_outside(std::uint64_t offset, std::uint64_t bytes) const noexcept {
   // The offset alone first: a table may hold any, and sizes are bounded (below 2^40) wherever they come from.

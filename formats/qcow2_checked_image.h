@@ -45,8 +45,6 @@ struct CheckedImage {
   /// Counts the clusters of a table, or of what else is no guest data, and reports what cannot be: it leaves the file, or other
   /// metadata lies there too. False: it must not be read.
   bool claim_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references = 1);
-  /// The first cluster behind the file.
-  std::uint64_t end_cluster() const noexcept;
   /// True when [offset, offset + bytes) leaves the file by a cluster or more: then QEMU does not count it, and nor do we.
   bool is_far_outside(std::uint64_t offset, std::uint64_t bytes) const noexcept;
 };

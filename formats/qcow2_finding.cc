@@ -23,8 +23,6 @@ std::string place_of(const TableEntry& entry) {
     case Table::header:
     case Table::luks_header:
       return std::string(name_of(entry.table)) + where + ": " + hex(entry.value) + ": ";
-    case Table::cluster:
-      return "cluster " + std::to_string(entry.index) + where + ": ";
     default:
       return std::string(name_of(entry.table)) + " entry " + std::to_string(entry.index) + where + ": " + hex(entry.value) + ": ";
   }
@@ -68,8 +66,6 @@ std::string_view name_of(Table table) noexcept {
       return "bitmap table";
     case Table::luks_header:
       return "LUKS header";
-    case Table::cluster:
-      return "cluster";
   }
   return "";
 }

@@ -30,7 +30,6 @@ enum class Table {
   bitmap_directory,
   bitmap_table,
   luks_header,
-  cluster,
 };
 
 std::string_view name_of(FindingKind kind) noexcept;  ///< "corruption", "leak", "check-error", "note"
@@ -39,9 +38,9 @@ std::string_view name_of(Table table) noexcept;       ///< "L2 table"
 /// One value of a table.
 struct TableEntry {
   Table table = Table::header;
-  std::uint64_t index = 0;        ///< of the entry; of a cluster its number
+  std::uint64_t index = 0;        ///< of the entry
   std::uint64_t value = 0;        ///< as it stands there
-  std::uint64_t file_offset = 0;  ///< of the value itself; of a cluster its beginning
+  std::uint64_t file_offset = 0;  ///< of the value itself
 };
 
 struct Finding {

@@ -129,8 +129,10 @@ void StoredRefcounts::mark_ones() {
   }
 }
 
+// A refcount behind the file is reported, but does not make the image longer.
 void StoredRefcounts::saw_in_use(std::uint64_t cluster) noexcept {
-  if (cluster < image_.map.clusters()) image_end_ = std::max(image_end_, (cluster + 1) * image_.header.cluster_size);
+  if (cluster + 1 < image_.map.clusters() || references_to(cluster) > 0)
+    image_end_ = std::max(image_end_, (cluster + 1) * image_.header.cluster_size);
 }
 
 void StoredRefcounts::compare() {
