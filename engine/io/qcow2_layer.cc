@@ -21,10 +21,15 @@ namespace {
 /// Streams that follow each other in the file are read together up to here.
 constexpr std::uint64_t kStreamsAtOnce = 1u << 20;
 
+Codec codec_of(const qcow2::HeaderFacts& header) noexcept {
+  return header.compression_type == qcow2::kZstd ? Codec::zstd : Codec::zlib;
+}
+
 /// What the header asks for beyond our knowledge is refused before a table is looked at.
 const qcow2::HeaderFacts& readable(const qcow2::HeaderFacts& header, const std::string& path) {
   try {
     qcow2::require_readable(header);
+    if (!is_built_in(codec_of(header))) throw FormatError("qcow2 header: compression_type: zstd: not built in");
   } catch (const FormatError& error) {
     throw Fault(FaultKind::source, path + ": " + error.what());
   }
@@ -38,7 +43,7 @@ Qcow2Layer::Qcow2Layer(std::unique_ptr<ImageBytes> bytes, const qcow2::HeaderFac
     : ImageLayer(round_down(header.virtual_size, qcow2::kSectorSize), header.cluster_size),  // as QEMU counts
       bytes_(std::move(bytes)),
       tables_(*bytes_, readable(header, bytes_->path())),
-      codec_(header.compression_type == qcow2::kZstd ? Codec::zstd : Codec::zlib),
+      codec_(codec_of(header)),
       cipher_(std::move(cipher)),
       backing_(std::move(backing)) {}
 

@@ -64,7 +64,7 @@ asio::awaitable<Opened> open_qcow2(Loop& loop, const Folder& folder, const std::
 }
 
 asio::awaitable<Opened> open_compressed(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
-  return open_made_by_qemu(loop, folder, disk, {"convert -c -O qcow2 -o compression_type=zstd disk image"});
+  return open_made_by_qemu(loop, folder, disk, {"convert -c -O qcow2 disk image"});
 }
 
 asio::awaitable<Opened> open_extended(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
