@@ -93,6 +93,15 @@ def our_processes():
     return found
 
 
+def what_they_wait_for(processes):
+    """For each process its command line and where its threads are in the kernel."""
+    told = []
+    for pid, words in processes.items():
+        stacks = [task.joinpath("stack").read_text().splitlines()[:3] for task in Path(f"/proc/{pid}/task").glob("[0-9]*")]
+        told.append(f"{pid} {words}: {stacks}")
+    return "\n".join(told)
+
+
 class LabTest(unittest.TestCase):
     """A temporary folder, a target, domains that are removed afterwards, and runs of the command."""
 
@@ -226,7 +235,10 @@ class LabTest(unittest.TestCase):
 
     def assert_nothing_left(self, domain, published=0):
         """No job, scratch file, socket, checkpoint, process, lock or partial set; the guest has seen no I/O error."""
-        wait_until("our processes to end", lambda: not our_processes())
+        try:
+            wait_until("our processes to end", lambda: not our_processes())
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {what_they_wait_for(our_processes())}") from None
         self.assertEqual(domain.leftovers(), [])
         self.assertEqual(judge.partials_under(self.target), [])
         self.assertEqual(len(self.sets(domain)), published)
