@@ -12,7 +12,7 @@ namespace nasbackup {
 
 namespace {
 
-void check_options(const BackupOptions& options) {
+void check(const BackupOptions& options) {
   const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
   if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
   if (options.to.empty()) refuse("backup: write --to DIR");
@@ -41,9 +41,13 @@ JobReport backup_images(BackupRun& run) {
 
 }  // namespace
 
+void check_options(const BackupOptions& options) {
+  translate_faults([&] { check(options); });
+}
+
 JobReport backup(const BackupOptions& options, const JobControl& control) {
   return translate_faults([&] {
-    check_options(options);
+    check(options);
     BackupRun run(options, control);
     return options.sources.empty() ? backup_domain(run) : backup_images(run);
   });

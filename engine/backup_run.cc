@@ -53,7 +53,10 @@ void BackupRun::open_set() {
   }
   set::SetOptions options;
   options.dir = options_.to;
-  options.vm = options_.vm;
+  const std::size_t slash = options_.set.find('/');
+  options.vm = options_.set.empty() ? options_.vm : options_.set.substr(0, slash);
+  if (slash != std::string::npos) options.name = options_.set.substr(slash + 1);
+  options.open_to_all = options_.open_to_all;
   options.run_id = run_id();
   options.min_free = options_.min_free;
   options.note = [this](const std::string& line) { note(line); };

@@ -136,14 +136,14 @@ void add_disks(BackupRun& run, const std::vector<vm::JobExport>& exports) {
   }
 }
 
-std::unique_ptr<CommandInJob> start_command(const BackupRun& run, const std::vector<vm::JobExport>& exports) {
+std::unique_ptr<ChildProcess> start_command(const BackupRun& run, const std::vector<vm::JobExport>& exports) {
   if (run.options().exec_in_job.empty()) return nullptr;
   std::map<std::string, std::string> uris;
   for (const vm::JobExport& disk_export : exports) uris[disk_export.disk.target] = disk_export.uri;
-  return std::make_unique<CommandInJob>(run.options().exec_in_job, uris);
+  return start_command_in_job(run.options().exec_in_job, uris);
 }
 
-void wait_for_command(BackupRun& run, vm::PullJob& job, CommandInJob* command) {
+void wait_for_command(BackupRun& run, vm::PullJob& job, ChildProcess* command) {
   if (command == nullptr) return;
   while (!command->has_ended()) {
     run.throw_if_stopped();
@@ -180,7 +180,7 @@ JobReport backup_domain(BackupRun& run) {
 
   const vm::PullJobOptions job_options{run.run_id(), options.scratch, options.quiesce, options.quiesce_timeout};
   const std::unique_ptr<vm::PullJob> job = vm::PullJob::begin(domain, disks, job_options, run.state());
-  const std::unique_ptr<CommandInJob> command = start_command(run, job->exports());
+  const std::unique_ptr<ChildProcess> command = start_command(run, job->exports());
   keep_texts_and_firmware(run, *job, description);
   add_disks(run, job->exports());
   copy_watched(run, *job);

@@ -68,6 +68,8 @@ class Lifeline {
   std::chrono::nanoseconds target_stalled_for() const noexcept;
   /// True while a guest is frozen or has our backup job.
   bool holds_guest() const noexcept;
+  /// True while there is a partial set of this run on the target, and for good when it could not be removed.
+  bool has_partial_set() const noexcept;
   /// Thaws the guest and ends our backup job, as far as the job says that it holds them. For the watcher, once the
   /// job's process is dead or given up. Tries until `deadline` from now; returns what is still held, empty when nothing.
   std::string release_guest(std::chrono::seconds deadline) noexcept;
@@ -187,6 +189,10 @@ struct BackupOptions : TransferOptions {
   std::vector<std::string> sources;          ///< --disk SRC without libvirt: path or nbd URI
   std::string source_format;                 ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
   std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
+  std::string set;                           ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
+  std::vector<std::string> stopped_disks;    ///< of `vm` when it does not run here: CloudStack's paths and rbd: strings, in order
+  std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
+  bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
   std::vector<std::string> exclude;          ///< not these
   bool quiesce = false;                      ///< freeze the guest's file systems while the job begins
@@ -197,6 +203,17 @@ struct BackupOptions : TransferOptions {
   std::string connect = "qemu:///system";    ///< libvirt URI
   std::uint64_t min_free = 1ull << 30;       ///< room that must be left on the target
 };
+
+/// Throws Error(usage) for what backup() would refuse before it touches anything.
+void check_options(const BackupOptions& options);
+
+/// As libvirt counts: major × 1,000,000 + minor × 1,000 + release.
+struct HypervisorVersions {
+  unsigned long libvirt = 0;
+  unsigned long hypervisor = 0;  ///< QEMU
+};
+/// Throws Error(source_problem) when libvirt cannot be reached.
+HypervisorVersions hypervisor_versions(const std::string& connect);
 
 /// One image to another.
 struct ConvertOptions : TransferOptions {
@@ -514,6 +531,45 @@ std::vector<KeysOfImage> key_add(const KeyOptions& options, const JobControl& co
 /// not needed, but must open the image when there is one. Who kept a copy of the header can still open the image with the old
 /// key.
 std::vector<KeysOfImage> key_remove(const KeyOptions& options, const JobControl& control);
+
+/// A network storage as mount(8) takes it.
+struct StorageOptions {
+  std::string type;                  ///< nfs, cifs, ceph …; cifs gets the option nobrl
+  std::string address;               ///< host:/export, //host/share …
+  std::string options;               ///< separated by commas; empty: none
+  std::chrono::seconds timeout{60};  ///< for mounting, and for unmounting
+};
+
+struct StorageUse {
+  std::uint64_t total = 0;  ///< bytes
+  std::uint64_t used = 0;
+};
+
+/// A storage mounted for one run: on a directory /tmp/csbackup.XXXXX, in a mount namespace of its own, so that the kernel unmounts it
+/// when the run ends, however it ends. The calling thread enters that namespace for good, and only it and the threads and processes
+/// that it starts from then on see the storage: construct it in a process made for the purpose. The directory is removed by
+/// the lifeline's owner, or by the next run.
+class MountedStorage {
+ public:
+  /// Throws Error(failed), "Failed to mount TYPE store: …", without what is secret in the options; nothing is left then.
+  MountedStorage(const StorageOptions& options, const JobControl& control);
+  /// unmount().
+  ~MountedStorage();
+  MountedStorage(const MountedStorage&) = delete;
+  MountedStorage& operator=(const MountedStorage&) = delete;
+
+  const std::string& path() const noexcept { return path_; }
+  /// Throws Error(failed).
+  StorageUse use() const;
+  /// Tries several times, then lets the kernel do it when it can. What went wrong, in one line; empty: nothing.
+  std::string unmount() noexcept;
+
+ private:
+  std::chrono::milliseconds timeout_;
+  std::shared_ptr<Lifeline> lifeline_;
+  std::string path_;
+  bool mounted_ = false;
+};
 
 /// Sizes and rates as people write them: "64K", "64KiB", "1G"; "50" and "50M" (MiB/s), "400Mbit", "0". Both throw Error(usage),
 /// which says what to write instead.

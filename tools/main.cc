@@ -11,6 +11,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "tools/cloudstack/front_end.h"
 #include "tools/configuration.h"
 #include "tools/help.h"
 #include "tools/printable.h"
@@ -111,5 +112,7 @@ int run(const std::vector<std::string>& words) {
 int main(int argc, char** argv) {
   nasbackup::tools::fill_stdio();
   // Not by return: what asks libvirt in a thread of its own may still be at it.
-  ::_exit(nasbackup::tools::run({argv + 1, argv + argc}));
+  const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  namespace tools = nasbackup::tools;
+  ::_exit(tools::cloudstack::is_front_end(argv[0]) ? tools::cloudstack::run_call(words) : tools::run(words));
 }

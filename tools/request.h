@@ -19,6 +19,16 @@ namespace nasbackup::tools {
 enum class KeyAction { add, remove, list };
 enum class ProgressStyle { automatic, terminal, json, none };
 
+/// What is done on a storage that is mounted for it.
+enum class StorageTask { verb, tell_use, nothing };
+
+/// A run on a storage of CloudStack's (nasbackup.sh).
+struct StorageCall {
+  StorageOptions storage;
+  StorageTask task = StorageTask::verb;
+  std::string path;  ///< VM/TIME below it
+};
+
 struct Request {
   Verbs verb = 0;  ///< one bit
   std::string verb_name;
@@ -43,12 +53,14 @@ struct Request {
   bool limit_written = false;  ///< on the command line, so that SIGHUP does not change it
   std::string burst_written;   ///< on the command line: it stays when SIGHUP changes the rate; empty: none
   Priority priority = Priority::normal;
+  std::optional<StorageCall> storage;  ///< of nasbackup.sh
+  bool hangup_ends = false;            ///< SIGHUP ends the run, and does not reload the limit
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
   std::array<const PassphrasePlaces*, 3> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
   std::array<PassphrasePlaces*, 3> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
-  bool has_secrets() const noexcept { return !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
+  bool has_secrets() const noexcept { return backup.encrypt != nullptr || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
   /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;

@@ -172,7 +172,7 @@ Json json_of(const SetInfo& set) {
 template <class Options>
 Options with_passphrases(Options options, const Request& request, const JobControl& control) {
   if (!request.passphrases.empty()) options.encrypt = read_passphrases(request.passphrases, control).front();
-  options.source_keys = read_passphrases(request.source_keys, control);
+  for (auto& key : read_passphrases(request.source_keys, control)) options.source_keys.push_back(std::move(key));
   return options;
 }
 
@@ -356,6 +356,11 @@ Json list_result(const std::string& path, const JobControl& control) {
 }
 
 }  // namespace
+
+void take_passphrases(Request& request, const JobControl& control) {
+  request.backup = with_passphrases(request.backup, request, control);
+  for (PassphrasePlaces* places : request.secrets()) places->clear();
+}
 
 Json perform(const Request& request, const JobControl& control) {
   try {

@@ -16,6 +16,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "tools/cloudstack/work.h"
 #include "tools/limit_reload.h"
 #include "tools/printable.h"
 #include "tools/result.h"
@@ -66,10 +67,14 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   const auto rate_control = std::make_shared<RateControl>();
   std::thread(obey, pipes.control.get(), LimitReload(request, rate_control), std::ref(stop)).detach();
   const JobControl control{stop.get_token(), lifeline, write_message, rate_control};
-  const std::string answer = perform(request, control).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::unique_ptr<MountedStorage> storage;  // unmounted after the answer: a busy umount changes nothing about it
+  const Json result = request.storage ? cloudstack::perform_call(request, control, storage) : perform(request, control);
+  const std::string answer = result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
   if (!write_all(pipes.result.get(), answer + "\n")) lifeline->abandon();
   pipes.result.close();
+  if (storage != nullptr)
+    if (const std::string busy = storage->unmount(); !busy.empty()) write_message("warning: umount: " + busy);
   ::_exit(0);
 }
 

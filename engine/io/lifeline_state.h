@@ -38,6 +38,8 @@ struct LifelineState {
   std::array<char, 40> domain_uuid{};
   std::array<char, 128> job_socket{};  ///< path of the NBD socket: it tells our job from a foreign one
 
+  std::atomic<bool> partial_set{false};  ///< set before the partial set is made, cleared when it is published or gone
+
   // The run's identity.
   std::array<char, 24> run_id{};
   int lock_fd = -1;  ///< of /run/nasbackup/run-<id>.lock; one open file, shared by fork()

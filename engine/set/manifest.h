@@ -62,7 +62,7 @@ struct ManifestFile {
 
 struct Manifest {
   std::string set;   ///< name of the set's directory
-  std::string time;  ///< the same second, RFC 3339 UTC
+  std::string time;  ///< when it was begun, RFC 3339 UTC; the second that the name says, where we chose that
   std::string run;   ///< id of the run that wrote it
   std::string vm_name;
   std::string vm_uuid;                ///< empty without libvirt

@@ -172,9 +172,8 @@ void read_options(const Fields& options, Manifest& manifest) {
 void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
   manifest.set = top.text("set");
   manifest.time = top.text("time");
-  const auto name = SetName::parse(manifest.set);
-  if (!name) top.fail("set", "is not the name of a set");
-  if (name != SetName::parse_rfc3339(manifest.time)) top.fail("time", "is not the time in the set's name");
+  if (!is_file_name(manifest.set)) top.fail("set", "is not the name of a set");
+  if (!SetName::parse_rfc3339(manifest.time)) top.fail("time", "is not a time");
   manifest.run = top.text("run");
   if (!is_run_id(manifest.run)) top.fail("run", "is not a run id");
   manifest.kind = top.text("kind");
