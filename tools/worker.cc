@@ -65,7 +65,8 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   if (!complaint.empty()) write_message(complaint);
   const auto rate_control = std::make_shared<RateControl>();
   std::thread(obey, pipes.control.get(), LimitReload(request, rate_control), std::ref(stop)).detach();
-  const JobControl control{stop.get_token(), lifeline, write_message, rate_control};
+  JobControl control{stop.get_token(), lifeline, write_message, rate_control, {}};
+  if (request.verbose) control.on_detail = write_message;
   const std::string answer = perform(request, control).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
   if (!write_all(pipes.result.get(), answer + "\n")) lifeline->abandon();
