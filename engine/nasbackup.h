@@ -164,6 +164,7 @@ struct JobControl {
   std::shared_ptr<Lifeline> lifeline;                  ///< null: the job makes its own
   std::function<void(const std::string&)> on_message;  ///< notes for the user, one line each; may be empty
   std::shared_ptr<RateControl> rate_control;           ///< null: the limit stays what it is
+  std::function<void(const std::string&)> on_detail;   ///< notes that only some want to see; may be empty
 };
 
 /// Options shared by every verb that moves data.
@@ -309,15 +310,20 @@ struct RestoreOptions : TransferOptions {
   std::string new_name;                        ///< of the domain; empty: as it was
   bool new_uuid = false;                       ///< libvirt draws one
   bool new_macs = false;                       ///< the same
+  bool define = false;                         ///< make the domain known to libvirt when all is written; needs `to`
+  std::string connect = "qemu:///system";      ///< libvirt URI: who is asked what is in use, and defines the domain
 };
 
 struct RestoreReport : JobReport {
   bool proved = false;  ///< the content was compared with digests while it was written
   std::vector<std::string> files;  ///< written beside the disks: domain XML, firmware variables, TPM state
   std::string domain_xml;          ///< path; empty: there is none
+  std::string domain;              ///< name in that XML
+  bool defined = false;            ///< libvirt knows it now
 };
 
-/// Throws Error: damaged when what is read is not what was backed up; no target file is left then that was not there before.
+/// Throws Error: damaged when what is read is not what was backed up, locked when a target is in use; no target file is left then
+/// that was not there before. That libvirt does not define the domain is a warning: the disks are there.
 RestoreReport restore(const RestoreOptions& options, const JobControl& control);
 
 /// What is measured, and how long. Its threads, connections and item size are where the search begins; a passphrase says that it
@@ -438,15 +444,27 @@ struct ImageInfo {
   unsigned snapshots = 0;
 };
 
+/// A set in the chain of another.
+struct ChainLink {
+  std::string set;   ///< name of its directory
+  std::string time;  ///< RFC 3339, UTC; empty: not known
+  std::string kind;
+  bool missing = false;
+};
+
 struct SetInfo {
   std::string path;  ///< DIR/VM/TIME
   std::string vm;
-  std::string time;  ///< RFC 3339, UTC
-  std::string kind;  ///< "full"
+  std::string time;    ///< RFC 3339, UTC
+  std::string kind;    ///< "full", or "increment" of a parent
+  std::string parent;  ///< name of the set that it stands on, in the same DIR/VM; empty: none
+  std::vector<ChainLink> chain;       ///< of set_info: what it stands on, the full set first, and itself
+  std::vector<std::string> children;  ///< of set_info: the sets that stand on it, directly or not
   std::uint64_t virtual_size = 0;
   std::uint64_t stored_bytes = 0;  ///< sizes of all files of the set
   std::vector<ImageInfo> images;
-  std::string note;  ///< what is wrong with it; empty: nothing
+  std::string note;      ///< what is wrong with it; empty: nothing
+  bool damaged = false;  ///< and it is a file that is missing, cannot be read or is not what the manifest says
 };
 
 struct InfoOptions {
@@ -463,6 +481,29 @@ ImageInfo image_info(const InfoOptions& options, const JobControl& control = {})
 SetInfo set_info(const InfoOptions& options, const JobControl& control = {});
 /// The whole sets under a target directory, oldest first for each VM; from the files alone.
 std::vector<SetInfo> list_sets(const std::string& dir, const JobControl& control = {});
+
+struct DeleteOptions {
+  std::string path;            ///< of the set's own directory: DIR/VM/TIME
+  bool with_children = false;  ///< the sets that stand on it go too
+  bool force = false;          ///< although a manifest, its own or another's, cannot be read
+  bool dry_run = false;        ///< only tell what would go
+};
+
+struct DeletedSet {
+  std::string path;
+  std::string time;  ///< RFC 3339, UTC
+  std::string kind;
+  std::uint64_t stored_bytes = 0;
+};
+
+struct DeleteReport {
+  std::vector<DeletedSet> sets;       ///< in the order in which they went: what stands on another goes before it
+  std::vector<std::string> warnings;  ///< what could not be removed yet
+};
+
+/// Takes a set away, under the locks of its VM. Needs no passphrase. Throws Error: failed when another set needs it, or may need it;
+/// usage for the directory of a VM.
+DeleteReport delete_sets(const DeleteOptions& options, const JobControl& control);
 
 /// What a check changes. All of it or nothing stands in the image afterwards, also when it is killed (docs/formats/check.md).
 enum class CheckRepair {

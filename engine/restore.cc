@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 #include "engine/io/lifeline_state.h"
 #include "engine/io/nbd_connection.h"
@@ -19,6 +20,8 @@
 #include "engine/stored_disks.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
+#include "engine/vm/definition.h"
+#include "engine/vm/disks_in_use.h"
 #include "engine/vm/restored_domain.h"
 #include "formats/sealed_file.h"
 
@@ -40,6 +43,14 @@ struct Plan {
   vm::RestoredPlace::Kind kind = vm::RestoredPlace::Kind::file;
 };
 
+/// The domain as it will be.
+struct PlannedDomain {
+  std::string name;
+  std::string xml;    ///< path of its XML
+  std::string nvram;  ///< path of its firmware variables; empty: it has none
+  std::string text;   ///< the XML
+};
+
 class Restoration {
  public:
   Restoration(const RestoreOptions& options, const JobControl& control)
@@ -55,13 +66,17 @@ class Restoration {
     make_plans();
     report_.proved = stored_.set() != nullptr;
     if (!report_.proved) report_.warnings.push_back("content not proved: an image by itself has no digests");
+    if (stored_.set() != nullptr && !options_.to.empty()) plan_domain();
+    if (options_.define) refuse_defined();
+    refuse_disks_of_domains();
     check_room();
     if (options_.dry_run) return describe();
     begin_files();
     copy();
-    if (stored_.set() != nullptr && !options_.to.empty()) add_small_files();
+    if (domain_) add_small_files();
     lifeline_->state().phase = "publishing";
     for (const auto& file : files_) file->publish();
+    if (options_.define) define();
     return std::move(report_);
   }
 
@@ -115,6 +130,39 @@ class Restoration {
     if (options_.target_format.empty() && plan.kind == vm::RestoredPlace::Kind::file && (target.ends_with(".raw") || target.ends_with(".img")))
       plan.format = "raw";
     return plan;
+  }
+
+  /// Image locks do not show all of it: see disks_in_use.h. Where no libvirt is, none of its domains is either.
+  void refuse_disks_of_domains() {
+    std::vector<std::string> existing;
+    for (const Plan& plan : plans_)
+      if (plan.kind != vm::RestoredPlace::Kind::nbd && exists(plan.target)) existing.push_back(plan.target);
+    if (domain_)
+      for (const std::string& path : {domain_->nvram, domain_->xml})
+        if (!path.empty() && exists(path)) existing.push_back(path);
+    if (!existing.empty() && !options_.force)
+      throw Fault(FaultKind::failed, existing.front() + ": exists; write --force to overwrite it");
+    if (existing.empty()) return;
+    const auto in_use = ask_what_is_in_use();
+    for (const std::string& path : existing)
+      if (const auto user = in_use ? in_use->user_of(path) : std::nullopt)
+        throw Fault(FaultKind::locked, path + ": in use by domain " + user->domain);
+  }
+
+  bool exists(const std::string& path) {
+    const TargetCall mark(&state());
+    struct stat info {};
+    return ::stat(path.c_str(), &info) == 0;
+  }
+
+  std::optional<vm::DisksInUse> ask_what_is_in_use() {
+    try {
+      return vm::DisksInUse::ask(options_.connect, &state());
+    } catch (const Fault& fault) {
+      if (control_.on_detail)
+        control_.on_detail(std::string(fault.what()) + ": whether a VM uses what is overwritten is seen by image locks alone");
+      return std::nullopt;
+    }
   }
 
   /// At most what was stored, and what thin tables need; of raw files and of what is compressed nobody knows before.
@@ -187,7 +235,7 @@ class Restoration {
     return nullptr;
   }
 
-  void add_small_files() {
+  void plan_domain() {
     const set::ManifestFile* xml_file = find_file(kDomainXml);
     if (xml_file == nullptr) return;
     const std::vector<std::byte> bytes = stored_.set()->small_file(xml_file->name);
@@ -202,22 +250,45 @@ class Restoration {
     for (const Plan& plan : plans_)
       changes.disks[stored_.disks()[plan.index].name] = {
           plan.kind, plan.kind == vm::RestoredPlace::Kind::nbd ? plan.target : absolute(plan.target), plan.format};
-    if (const set::ManifestFile* nvram = find_file(kNvram)) {
-      const std::string target = options_.to + "/" + name + "_VARS.fd";
-      write_file(target, stored_.set()->small_file(nvram->name));
-      changes.nvram = absolute(target);
-    }
+    PlannedDomain domain{name, options_.to + "/" + name + ".xml", "", ""};
+    if (find_file(kNvram) != nullptr) domain.nvram = options_.to + "/" + name + "_VARS.fd";
+    if (!domain.nvram.empty()) changes.nvram = absolute(domain.nvram);
+    domain.text = vm::rewrite_domain(xml, changes);
+    report_.domain = name;
+    domain_ = std::move(domain);
+  }
+
+  void add_small_files() {
+    if (!domain_->nvram.empty()) write_file(domain_->nvram, stored_.set()->small_file(find_file(kNvram)->name));
     for (const set::ManifestFile& file : stored_.set()->manifest().files)
-      if (file.name.starts_with(kTpm)) put_tpm_back(name, file.name);
-    const std::string text = vm::rewrite_domain(xml, changes);
-    write_file(options_.to + "/" + name + ".xml", std::as_bytes(std::span(text)));
-    report_.domain_xml = options_.to + "/" + name + ".xml";
+      if (file.name.starts_with(kTpm)) put_tpm_back(domain_->name, file.name);
+    write_file(domain_->xml, std::as_bytes(std::span(domain_->text)));
+    report_.domain_xml = domain_->xml;
+  }
+
+  void refuse_defined() {
+    if (!domain_) throw Fault(FaultKind::usage, "--define: there is no domain XML in what is restored, or no --to DIR for it");
+    vm::refuse_defined(vm::Connection(options_.connect), domain_->text, options_.force);
+  }
+
+  /// By now the disks are there, whatever libvirt says.
+  void define() {
+    try {
+      vm::define_domain(vm::Connection(options_.connect), domain_->text, options_.force);
+      report_.defined = true;
+    } catch (const Fault& fault) {
+      report_.warnings.push_back(std::string(fault.what()) + "; the disks are restored: virsh define " + absolute(domain_->xml));
+      return;
+    }
+    if (!tpm_file_.empty())
+      report_.warnings.push_back(tpm_file_ + ": the TPM's state; put it below /var/lib/libvirt/swtpm before the VM is started");
   }
 
   void put_tpm_back(const std::string& name, const std::string& file) {
     std::string plain = file.substr(kTpm.size());
     if (plain.ends_with(sealed::kSuffix)) plain.resize(plain.size() - sealed::kSuffix.size());
-    write_file(options_.to + "/" + name + "_tpm." + plain, stored_.set()->small_file(file));
+    tpm_file_ = options_.to + "/" + name + "_tpm." + plain;
+    write_file(tpm_file_, stored_.set()->small_file(file));
   }
 
   void write_file(const std::string& path, std::span<const std::byte> content) {
@@ -231,6 +302,8 @@ class Restoration {
   std::shared_ptr<Lifeline> lifeline_;
   StoredDisks stored_;
   std::vector<Plan> plans_;
+  std::optional<PlannedDomain> domain_;
+  std::string tpm_file_;  // the last of them; empty: there is none
   std::vector<std::unique_ptr<NewFile>> files_;  // those of plans_ that are files, in their order; then the small ones
   RestoreReport report_;
 };

@@ -50,6 +50,7 @@ class Reader {
     else
       request.path = line_.operands.front();
     if (request.verb == kCheck) read_check(request);
+    if (request.verb == kDelete) read_delete(request);
     if ((request.verb & (kInfo | kStored | kCheck | kServe)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
@@ -147,8 +148,7 @@ class Reader {
 
   void check_domain(const BackupOptions& options) {
     if (line_.has("name")) refuse("--name is for images without a VM: leave it out, the set is called " + printable(options.vm));
-    if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's disks come over NBD");
-    if (line_.written("source-key")) refuse("--source-key is for images without a VM: leave it out, a VM's disks come over NBD");
+    if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's XML names the formats");
     if (line_.written("quiesce-timeout") && !options.quiesce)
       refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
     for (const std::string& disk : options.disks)
@@ -197,6 +197,8 @@ class Reader {
     options.new_name = text("new-name");
     options.new_uuid = line_.has("new-uuid");
     options.new_macs = line_.has("new-macs");
+    options.define = line_.has("define");
+    if (line_.has("connect")) options.connect = text("connect");
     if (options.target_format == "luks") refuse("-O luks: what is restored is written plain: write -O qcow2 or -O raw");
     for (const std::string& word : line_.all("disk")) {
       const std::size_t equals = word.find('=');
@@ -206,8 +208,8 @@ class Reader {
         refuse("--disk " + printable(word) + ": named twice");
     }
     if (options.to.empty() && options.targets.empty()) refuse("where to? write --to DIR, or --disk NAME=TARGET");
-    if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs))
-      refuse("--new-name, --new-uuid and --new-macs are about the domain XML, which goes to --to DIR: write that too");
+    if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs || options.define))
+      refuse("--new-name, --new-uuid, --new-macs and --define are about the domain XML, which goes to --to DIR: write that too");
   }
 
   void read_check(Request& request) {
@@ -216,6 +218,13 @@ class Reader {
     if (line_.has("repair")) request.check.repair = text("repair") == "all" ? CheckRepair::all : CheckRepair::leaks;
     if (line_.has("repair") && request.check.shared) refuse("--repair and -U contradict each other: write one of them");
     if (line_.has("threads")) request.check.threads = parse_count(named("threads"), text("threads"), kMostThreads);
+  }
+
+  void read_delete(Request& request) {
+    request.deletion.path = request.path;
+    request.deletion.with_children = line_.has("with-children");
+    request.deletion.force = line_.has("force");
+    request.deletion.dry_run = line_.has("dry-run");
   }
 
   void read_serve(ServeOptions& options, std::chrono::seconds io_timeout) {

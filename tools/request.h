@@ -37,6 +37,7 @@ struct Request {
   TuneOptions tune;        ///< of tune
   VerifyOptions verify;    ///< of verify
   RestoreOptions restore;  ///< of restore
+  DeleteOptions deletion;  ///< of delete
   CheckOptions check;      ///< of check
   ServeOptions serve;      ///< of serve
   KeyAction key_action = KeyAction::list;
@@ -44,7 +45,7 @@ struct Request {
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
   PassphrasePlaces new_passphrase;  ///< one, of key add
   PassphrasePlaces source_keys;     ///< that open what a writing verb reads
-  std::string path;                 ///< of info, list, key, check, verify and restore
+  std::string path;                 ///< of info, list, delete, key, check, verify and restore
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;

@@ -161,6 +161,7 @@ Json json_of(const SetInfo& set) {
               {"vm", set.vm},
               {"time", text_or_null(set.time)},
               {"kind", set.kind},
+              {"parent", text_or_null(set.parent)},
               {"virtual_size", set.virtual_size},
               {"stored_bytes", set.stored_bytes}};
   result["images"] = Json::array();
@@ -228,6 +229,22 @@ Json restore_result(const Request& request, const JobControl& control) {
   result["verified"] = report.proved && !request.restore.dry_run;
   result["dry_run"] = request.restore.dry_run;
   result["files"] = report.files;
+  result["domain"] = text_or_null(report.domain);
+  result["defined"] = report.defined;
+  return result;
+}
+
+Json delete_result(const Request& request, const JobControl& control) {
+  const DeleteReport report = delete_sets(request.deletion, control);
+  Json result = with_outcome(report.warnings.empty() ? Outcome::done : Outcome::done_with_warnings);
+  result["dry_run"] = request.deletion.dry_run;
+  result["sets"] = Json::array();
+  for (const DeletedSet& set : report.sets)
+    result["sets"].push_back({{"path", set.path},
+                              {"time", text_or_null(set.time)},
+                              {"kind", text_or_null(set.kind)},
+                              {"stored_bytes", set.stored_bytes}});
+  result["warnings"] = report.warnings;
   return result;
 }
 
@@ -278,13 +295,22 @@ Json key_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+Json result_of(const SetInfo& set) {
+  Json result = with_outcome(set.damaged ? Outcome::damaged : Outcome::done);
+  result.update(json_of(set));
+  result["chain"] = Json::array();
+  for (const ChainLink& link : set.chain)
+    result["chain"].push_back(
+        {{"set", link.set}, {"time", text_or_null(link.time)}, {"kind", text_or_null(link.kind)}, {"missing", link.missing}});
+  result["children"] = set.children;
+  return result;
+}
+
 Json info_result(const Request& request, const JobControl& control) {
   InfoOptions options{request.path, read_passphrases(request.passphrases, control), file_of(request.passphrases)};
+  if (is_set(options.path, control)) return result_of(set_info(options, control));
   Json result = with_outcome(Outcome::done);
-  if (is_set(options.path, control))
-    result.update(json_of(set_info(options, control)));
-  else
-    result.update(json_of(image_info(options, control)));
+  result.update(json_of(image_info(options, control)));
   return result;
 }
 
@@ -373,6 +399,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kRestore) return restore_result(request, control);
     if (request.verb == kCheck) return check_result(request, control);
     if (request.verb == kServe) return serve_result(request, control);
+    if (request.verb == kDelete) return delete_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
     if (request.verb == kCheck) return check_error_result(error);

@@ -145,6 +145,16 @@ std::string image_text(const Json& image) {
   return table(rows) + commands_text(image);
 }
 
+/// What a set stands on, the nearest first.
+std::string chain_text(const Json& chain) {
+  std::string text;
+  for (std::size_t i = chain.size() - 1; i-- > 0;) {
+    text += (text.empty() ? "" : ", on ") + word(chain[i], "set");
+    text += chain[i].at("missing").get<bool>() ? " (missing)" : " (" + word(chain[i], "kind") + ")";
+  }
+  return text;
+}
+
 std::string set_text(const Json& set) {
   std::vector<Row> rows{{"set:", word(set, "path")},
                         {"VM:", word(set, "vm")},
@@ -152,6 +162,8 @@ std::string set_text(const Json& set) {
                         {"kind:", word(set, "kind")},
                         {"virtual size:", size(set, "virtual_size")},
                         {"stored:", size(set, "stored_bytes")}};
+  if (set.at("chain").size() > 1) rows.push_back({"stands on:", chain_text(set.at("chain"))});
+  for (const Json& child : set.at("children")) rows.push_back({"needed by:", printable(child.get<std::string>())});
   if (!word(set, "note").empty()) rows.push_back({"note:", word(set, "note")});
   std::string text = table(rows);
   for (const Json& image : set.at("images")) text += "\n" + image_text(image);
@@ -251,13 +263,15 @@ std::string verify_text(const Json& result) {
   return text + (result.at("proved").get<bool>() ? "no errors were found\n" : "read back, content not proved: no digests\n");
 }
 
-std::string restore_text(const Json& result) {
+std::string restore_text(const Request& request, const Json& result) {
   const bool dry = result.at("dry_run").get<bool>();
   std::string text;
   for (const Json& disk : result.at("disks"))
     text += fmt::format("{}: {} to {}\n", word(disk, "name"), dry ? "would be written" : "written", word(disk, "image"));
+  if (dry && request.restore.define) text += fmt::format("{}: would be defined\n", word(result, "domain"));
   if (dry) return text;
   for (const Json& file : result.at("files")) text += printable(file.get<std::string>()) + "\n";
+  if (result.at("defined").get<bool>()) text += fmt::format("{}: defined\n", word(result, "domain"));
   return job_text(result, text + (result.at("verified").get<bool>() ? "what was read is what was backed up" : "content not proved: no digests"));
 }
 
@@ -299,12 +313,25 @@ std::string serve_text(const Json& result) {
                      clients == 1 ? "" : "s", size(result, "data_bytes"));
 }
 
+std::string kind_text(const Json& set) {
+  const std::string parent = word(set, "parent");
+  return parent.empty() ? word(set, "kind") : word(set, "kind") + " of " + parent;
+}
+
+std::string delete_text(const Json& result) {
+  const char* done = result.at("dry_run").get<bool>() ? "would be deleted" : "deleted";
+  std::string text;
+  for (const Json& set : result.at("sets"))
+    text += fmt::format("{}: {}, {}\n", word(set, "path"), done, size(set, "stored_bytes"));
+  return text;
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
   std::vector<Row> rows{{"VM", "time", "kind", "disks", "size", "stored", "set", ""}};
   for (const Json& set : sets)
-    rows.push_back({word(set, "vm"), word(set, "time"), word(set, "kind"), std::to_string(set.at("images").size()),
+    rows.push_back({word(set, "vm"), word(set, "time"), kind_text(set), std::to_string(set.at("images").size()),
                     size(set, "virtual_size"), size(set, "stored_bytes"), word(set, "path"), word(set, "note")});
   return table(rows);
 }
@@ -323,7 +350,9 @@ std::string text_of(const Request& request, const Json& result) {
     case kVerify:
       return verify_text(result);
     case kRestore:
-      return restore_text(result);
+      return restore_text(request, result);
+    case kDelete:
+      return delete_text(result);
     case kTune:
       return tune_text(result);
     case kServe:

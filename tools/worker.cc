@@ -66,7 +66,8 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   if (!complaint.empty()) write_message(complaint);
   const auto rate_control = std::make_shared<RateControl>();
   std::thread(obey, pipes.control.get(), LimitReload(request, rate_control), std::ref(stop)).detach();
-  const JobControl control{stop.get_token(), lifeline, write_message, rate_control};
+  JobControl control{stop.get_token(), lifeline, write_message, rate_control, {}};
+  if (request.verbose) control.on_detail = write_message;
   std::unique_ptr<MountedStorage> storage;  // unmounted after the answer: a busy umount changes nothing about it
   const Json result = request.storage ? cloudstack::perform_call(request, control, storage) : perform(request, control);
   const std::string answer = result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -54,7 +54,7 @@ asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& pla
     co_return opened;
   }
   OpenedImage image;
-  const ImagePlace file{place.location, place.format, place.shared, place.keys.get()};
+  const ImagePlace file{place.location, place.format, place.shared, place.keys.get(), place.backing};
   auto open_file = [&] { image = open_image(file, lifeline); };  // which may stretch a key
   co_await on_thread(job.pool(), open_file);
   opened.source = std::make_unique<ImageSource>(job.pool(), std::move(image.layer), 2 * job.threads());

@@ -12,6 +12,7 @@
 #include "engine/io/image_key.h"
 #include "formats/luks_key_ring.h"
 #include "engine/io/forgiving_source.h"
+#include "engine/io/image_chain.h"
 #include "engine/io/sample_source.h"
 #include "engine/pipeline/disk_copy.h"
 
@@ -27,6 +28,7 @@ struct SourcePlace {
   std::shared_ptr<DiskProof> proof = nullptr;      ///< what is read is compared with it; null: it is not
   ForgivingSource::OnDamage on_damage = nullptr;   ///< told of what cannot be read, which is skipped; empty: it ends the job
   std::shared_ptr<const Sample> sample = nullptr;  ///< only this is read, all else called zero; null: everything
+  KnownBacking backing = {};                       ///< of an image
 };
 
 /// A target: a path (a new file, or an existing block device), an NBD URI, or "null:".

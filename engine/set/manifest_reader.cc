@@ -77,9 +77,7 @@ class Fields {
     return number;
   }
 
-  void require_null(const char* key) const {
-    if (!get(key).is_null()) fail(key, "is not null");
-  }
+  bool is_null(const char* key) const { return get(key).is_null(); }
 
   /// The members of a list of at most `limit`, each with its place for messages.
   template <class Read>
@@ -169,6 +167,17 @@ void read_options(const Fields& options, Manifest& manifest) {
   if (manifest.encryption != "none" && manifest.encryption != "luks") options.fail("encryption", "is neither 'none' nor 'luks'");
 }
 
+/// What is older cannot stand on what is newer, so that no chain comes back to where it began.
+ManifestParent read_parent(const Fields& fields, const SetName& child) {
+  ManifestParent parent;
+  parent.set = fields.text("set");
+  const auto name = SetName::parse(parent.set);
+  if (!name || *name >= child) fields.fail("set", "is not the name of an older set");
+  parent.sha256 = fields.hex<32>("sha256");
+  if (!fields.text("hmac_sha256").empty()) parent.hmac = fields.hex<32>("hmac_sha256");
+  return parent;
+}
+
 void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
   manifest.set = top.text("set");
   manifest.time = top.text("time");
@@ -177,9 +186,10 @@ void read_head(const Fields& top, const std::string& where, Manifest& manifest) 
   manifest.run = top.text("run");
   if (!is_run_id(manifest.run)) top.fail("run", "is not a run id");
   manifest.kind = top.text("kind");
-  if (manifest.kind != "full")
-    throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full'");
-  top.require_null("parent");
+  if (manifest.kind != kFull && manifest.kind != kIncrement)
+    throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full' and 'increment'");
+  if (top.is_null("parent") != (manifest.kind == kFull)) top.fail("parent", "does not fit the kind");
+  if (!top.is_null("parent")) manifest.parent = read_parent(top.object("parent"), *name);
   manifest.consistency = top.text("consistency");
   if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
     top.fail("consistency", "is neither 'crash' nor 'filesystem'");

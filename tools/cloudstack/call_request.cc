@@ -39,17 +39,16 @@ class Maker {
   Maker(const Call& call, const Zone& zone) : call_(call), zone_(zone) {}
 
   Request make() {
-    line_.verb = find_verb("backup");
-    line_.operands = {call_.vm};
-    set("to", "/");  // where the storage will be mounted
-    add_zone();
-    if (call_.operation == "backup") add_backup();
+    add_verb();
+    add_configured(line_, zone_.options);
     add_environment();
+    if (is_backup()) add_backup();
+    drop_foreign_options();
     Request request = make_request(line_);
     request.hangup_ends = true;
     if (request.log_file.empty()) request.log_file = default_log();
     add_storage(request);
-    if (call_.operation == "backup") add_backup(request);
+    if (is_backup()) add_backup(request);
     return request;
   }
 
@@ -63,7 +62,20 @@ class Maker {
     line_.places.erase(option);
   }
 
-  void add_zone() { add_configured(line_, zone_.options); }
+  bool is_backup() const { return call_.operation == "backup"; }
+
+  /// What is neither a backup nor a deletion needs a verb only for the options that all verbs have.
+  void add_verb() {
+    line_.verb = find_verb(is_backup() ? "backup" : "list");
+    line_.operands = {is_backup() ? call_.vm : call_.path};
+    if (is_backup()) set("to", "/");  // where the storage will be mounted
+  }
+
+  /// The file's options are those of a backup.
+  void drop_foreign_options() {
+    for (const Option& option : options())
+      if ((option.verbs & line_.verb->bit) == 0) drop(std::string(option.name));
+  }
 
   /// An agent that is not installed has no log.
   static std::string default_log() {
