@@ -5,6 +5,7 @@
 #include "engine/io/lifeline_state.h"
 #include "engine/nasbackup.h"
 #include "engine/set/deletion.h"
+#include "engine/set/removal.h"
 #include "engine/translate_faults.h"
 
 namespace nasbackup {
@@ -31,6 +32,15 @@ DeleteReport delete_now(const DeleteOptions& options, const JobControl& control)
 }
 
 }  // namespace
+
+void remove_backup(const std::string& dir, const std::string& set, const JobControl& control) {
+  translate_faults([&] {
+    const auto lifeline = control.lifeline ? control.lifeline : std::make_shared<Lifeline>();
+    const std::size_t slash = set.find('/');
+    if (slash == std::string::npos) throw Fault(FaultKind::usage, set + ": write VM/NAME");
+    set::remove_backup({dir, set.substr(0, slash), set.substr(slash + 1), lifeline->run_id(), control.on_message, control.stop}, &lifeline->state());
+  });
+}
 
 DeleteReport delete_sets(const DeleteOptions& options, const JobControl& control) {
   return translate_faults([&] { return delete_now(options, control); });

@@ -5,6 +5,7 @@
 #include "engine/domain_backup.h"
 
 #include "engine/command_in_job.h"
+#include "engine/disk_paths_backup.h"
 #include "engine/domain_files.h"
 #include "engine/domain_watch.h"
 #include "engine/stopped_domain_backup.h"
@@ -58,6 +59,16 @@ void copy_watched(BackupRun& run, vm::PullJob& job) {
   watch.end();
 }
 
+/// Nothing only where the domain is not needed.
+std::optional<vm::Domain> find_domain(const BackupOptions& options) {
+  try {
+    return vm::Domain::by_name(options.connect, options.vm);
+  } catch (const Fault& fault) {
+    if (fault.kind() != FaultKind::not_found || !options.stopped_disks) throw;
+    return std::nullopt;
+  }
+}
+
 JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   const BackupOptions& options = run.options();
   const vm::DomainDescription description = domain.describe();
@@ -67,7 +78,7 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   for (const std::string& line : vm::sweep_leftovers(domain, options.scratch)) run.note(line);
   run.throw_if_stopped();
 
-  const vm::PullJobOptions job_options{run.run_id(), options.scratch, options.quiesce, options.quiesce_timeout};
+  const vm::PullJobOptions job_options{run.run_id(), options.scratch, options.quiesce, options.quiesce_timeout, options.checkpoint};
   const std::unique_ptr<vm::PullJob> job = vm::PullJob::begin(domain, disks, job_options, run.state());
   const std::unique_ptr<ChildProcess> command = start_command(run, job->exports());
   keep_texts_and_firmware(run, job->domain(), description);
@@ -82,14 +93,18 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   manifest.vm_uuid = domain.uuid();
   const double frozen = std::chrono::duration<double>(job->frozen_for()).count();
   manifest.consistency = frozen > 0 ? "filesystem" : "crash";
-  return run.finish(std::move(manifest), frozen);
+  JobReport report = run.finish(std::move(manifest), frozen);
+  job->keep_checkpoint();
+  return report;
 }
 
 }  // namespace
 
 JobReport backup_domain(BackupRun& run) {
-  vm::Domain domain = vm::Domain::by_name(run.options().connect, run.options().vm);
-  return domain.state().active() ? backup_running_domain(run, std::move(domain)) : backup_stopped_domain(run, std::move(domain));
+  const BackupOptions& options = run.options();
+  std::optional<vm::Domain> domain = find_domain(options);
+  if (domain && domain->state().active()) return backup_running_domain(run, std::move(*domain));
+  return options.stopped_disks ? backup_disk_paths(run) : backup_stopped_domain(run, std::move(*domain));
 }
 
 }  // namespace nasbackup

@@ -123,7 +123,7 @@ std::chrono::nanoseconds Lifeline::target_stalled_for() const noexcept {
   return std::chrono::nanoseconds(oldest);
 }
 
-bool Lifeline::holds_guest() const noexcept { return state_->guest_frozen || state_->guest_job; }
+bool Lifeline::holds_guest() const noexcept { return state_->guest_frozen || state_->guest_job || state_->checkpoint; }
 
 bool Lifeline::has_partial_set() const noexcept { return state_->partial_set; }
 

@@ -66,7 +66,7 @@ class Lifeline {
   std::string run_id() const;
   /// For how long the oldest call on the target that has not come back has been under way; zero when there is none.
   std::chrono::nanoseconds target_stalled_for() const noexcept;
-  /// True while a guest is frozen or has our backup job.
+  /// True while a guest is frozen, or has our backup job or a checkpoint of which no backup is published yet.
   bool holds_guest() const noexcept;
   /// True while there is a partial set of this run on the target, and for good when it could not be removed.
   bool has_partial_set() const noexcept;
@@ -191,7 +191,8 @@ struct BackupOptions : TransferOptions {
   std::string source_format;                 ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
   std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
   std::string set;                           ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
-  std::vector<std::string> stopped_disks;    ///< of `vm` when it does not run here: CloudStack's paths and rbd: strings, in order
+  std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd: strings, in order;
+                                                          ///< nothing: those of the domain's XML
   std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
   bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
@@ -504,6 +505,10 @@ struct DeleteReport {
 /// Takes a set away, under the locks of its VM. Needs no passphrase. Throws Error: failed when another set needs it, or may need it;
 /// usage for the directory of a VM.
 DeleteReport delete_sets(const DeleteOptions& options, const JobControl& control);
+
+/// CloudStack's way: the directory `set` ("VM/NAME") below `dir`, whatever is in it and whoever made it, and what dead runs left of it; no
+/// chain is looked at. What is not there is gone already. Throws Error: locked, failed.
+void remove_backup(const std::string& dir, const std::string& set, const JobControl& control);
 
 /// What a check changes. All of it or nothing stands in the image afterwards, also when it is killed (docs/formats/check.md).
 enum class CheckRepair {

@@ -20,12 +20,12 @@ enum class KeyAction { add, remove, list };
 enum class ProgressStyle { automatic, terminal, json, none };
 
 /// What is done on a storage that is mounted for it.
-enum class StorageTask { verb, tell_use, nothing };
+enum class StorageTask { back_up, remove, tell_use, nothing };
 
 /// A run on a storage of CloudStack's (nasbackup.sh).
 struct StorageCall {
   StorageOptions storage;
-  StorageTask task = StorageTask::verb;
+  StorageTask task = StorageTask::nothing;
   std::string path;  ///< VM/TIME below it
 };
 

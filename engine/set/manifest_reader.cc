@@ -167,12 +167,11 @@ void read_options(const Fields& options, Manifest& manifest) {
   if (manifest.encryption != "none" && manifest.encryption != "luks") options.fail("encryption", "is neither 'none' nor 'luks'");
 }
 
-/// What is older cannot stand on what is newer, so that no chain comes back to where it began.
-ManifestParent read_parent(const Fields& fields, const SetName& child) {
+/// A parent's SHA-256 stands in its child, so that no chain can come back to where it began.
+ManifestParent read_parent(const Fields& fields, const std::string& child) {
   ManifestParent parent;
-  parent.set = fields.text("set");
-  const auto name = SetName::parse(parent.set);
-  if (!name || *name >= child) fields.fail("set", "is not the name of an older set");
+  parent.set = fields.file_name("set");
+  if (parent.set == child) fields.fail("set", "is not the name of another set");
   parent.sha256 = fields.hex<32>("sha256");
   if (!fields.text("hmac_sha256").empty()) parent.hmac = fields.hex<32>("hmac_sha256");
   return parent;
@@ -189,7 +188,7 @@ void read_head(const Fields& top, const std::string& where, Manifest& manifest) 
   if (manifest.kind != kFull && manifest.kind != kIncrement)
     throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full' and 'increment'");
   if (top.is_null("parent") != (manifest.kind == kFull)) top.fail("parent", "does not fit the kind");
-  if (!top.is_null("parent")) manifest.parent = read_parent(top.object("parent"), *name);
+  if (!top.is_null("parent")) manifest.parent = read_parent(top.object("parent"), manifest.set);
   manifest.consistency = top.text("consistency");
   if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
     top.fail("consistency", "is neither 'crash' nor 'filesystem'");

@@ -46,6 +46,7 @@ class Maker {
     drop_foreign_options();
     Request request = make_request(line_);
     request.hangup_ends = true;
+    request.backup.connect = connect_;
     if (request.log_file.empty()) request.log_file = default_log();
     add_storage(request);
     if (is_backup()) add_backup(request);
@@ -67,12 +68,13 @@ class Maker {
   /// What is neither a backup nor a deletion needs a verb only for the options that all verbs have.
   void add_verb() {
     line_.verb = find_verb(is_backup() ? "backup" : "list");
-    line_.operands = {is_backup() ? call_.vm : call_.path};
+    line_.operands = {is_backup() ? call_.vm : "."};
     if (is_backup()) set("to", "/");  // where the storage will be mounted
   }
 
   /// The file's options are those of a backup.
   void drop_foreign_options() {
+    connect_ = line_.has("connect") ? *line_.value("connect") : connect_;
     for (const Option& option : options())
       if ((option.verbs & line_.verb->bit) == 0) drop(std::string(option.name));
   }
@@ -167,11 +169,12 @@ class Maker {
     StorageCall storage;
     storage.storage = {call_.type, call_.storage, call_.mount_options, request.io_timeout};
     storage.path = without_last_slash(call_.path);
-    const bool known = call_.operation == "backup" || call_.operation == "delete" || call_.operation == "stats";
-    if (!known) storage.task = StorageTask::nothing;
+    if (call_.operation == "backup") storage.task = StorageTask::back_up;
+    if (call_.operation == "delete") storage.task = StorageTask::remove;
     if (call_.operation == "stats") storage.task = StorageTask::tell_use;
-    if (known && (call_.type.empty() || call_.storage.empty())) throw CallError("Options -t|--type and -s|--storage: which storage?");
-    if (storage.task == StorageTask::verb) check_path(storage.path);
+    const bool named = !call_.type.empty() && !call_.storage.empty();
+    if (storage.task != StorageTask::nothing && !named) throw CallError("Options -t|--type and -s|--storage: which storage?");
+    if (storage.task == StorageTask::back_up || storage.task == StorageTask::remove) check_path(storage.path);
     request.storage = std::move(storage);
   }
 
@@ -194,6 +197,7 @@ class Maker {
   const Call& call_;
   const Zone& zone_;
   CommandLine line_;
+  std::string connect_ = BackupOptions().connect;
 };
 
 }  // namespace

@@ -36,28 +36,34 @@ std::uint64_t bytes_in(const std::string& set) {
   return sum;
 }
 
+Json done() { return {{"outcome", "done"}, {"exit_status", 0}}; }
+
 Json tell_use(const MountedStorage& storage) {
   const StorageUse use = storage.use();
-  return {{"outcome", "done"}, {"exit_status", 0}, {"mount_point", storage.path()}, {"total", use.total}, {"used", use.used}};
+  Json result = done();
+  result.update({{"mount_point", storage.path()}, {"total", use.total}, {"used", use.used}});
+  return result;
 }
 
-Json run_verb(Request request, const JobControl& control, const MountedStorage& storage) {
+Json back_up(Request request, const JobControl& control, const MountedStorage& storage) {
   request.backup.to = storage.path();
-  request.path = storage.path() + "/" + request.storage->path;
   Json result = perform(request, control);
-  if (request.verb == kBackup && result.contains("set")) result["set_bytes"] = bytes_in(result["set"].get<std::string>());
+  if (result.contains("set")) result["set_bytes"] = bytes_in(result["set"].get<std::string>());
   return result;
 }
 
 Json perform_unguarded(Request request, const JobControl& control, std::unique_ptr<MountedStorage>& storage) {
   // What can be refused is refused before anything is mounted.
   take_passphrases(request, control);
-  if (request.verb == kBackup) check_options(request.backup);
+  const StorageTask task = request.storage->task;
+  if (task == StorageTask::back_up) check_options(request.backup);
   refuse_old_hypervisor(request.backup.connect);
-  if (request.storage->task == StorageTask::nothing) return {{"outcome", "done"}, {"exit_status", 0}};
+  if (task == StorageTask::nothing) return done();
   storage = std::make_unique<MountedStorage>(request.storage->storage, control);
-  if (request.storage->task == StorageTask::tell_use) return tell_use(*storage);
-  return run_verb(std::move(request), control, *storage);
+  if (task == StorageTask::back_up) return back_up(std::move(request), control, *storage);
+  if (task == StorageTask::tell_use) return tell_use(*storage);
+  remove_backup(storage->path(), request.storage->path, control);
+  return done();
 }
 
 }  // namespace
