@@ -371,7 +371,8 @@ class Faults(CloudStackTest):
         domain = self.big_domain()
         call = self.begin_slowly(domain)
         for pid in lab.our_processes():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         call.end()
         wait_until("our processes to end", lambda: not lab.our_processes())
         self.assertEqual([line for line in Path("/proc/self/mounts").read_text().splitlines() if "csbackup" in line], [])
