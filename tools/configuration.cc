@@ -14,11 +14,12 @@ namespace nasbackup::tools {
 
 namespace {
 
-bool is_table(std::string_view, const toml::node& node) { return node.is_table(); }
+/// The zone at the top is nasbackup.sh's.
+bool is_no_option(std::string_view key, const toml::node& node) { return node.is_table() || key == "zone"; }
 bool is_never_other(std::string_view, const toml::node&) { return false; }
 
 ConfiguredOptions read_for(const ConfigurationFile& file, const Verb& wanted) {
-  ConfiguredOptions of_all = file.options_in(file.root(), kAllVerbs, is_table), of_verb, of_both;
+  ConfiguredOptions of_all = file.options_in(file.root(), kAllVerbs, is_no_option), of_verb, of_both;
   for (const auto& [key, node] : file.root()) {
     if (!node.is_table() || key.str() == kCloudStackTable) continue;
     const Verb* verb = find_verb(key.str());

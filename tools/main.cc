@@ -11,6 +11,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "tools/cloudstack/details.h"
 #include "tools/cloudstack/front_end.h"
 #include "tools/configuration.h"
 #include "tools/help.h"
@@ -73,6 +74,7 @@ int run_verb(Request request) {
   // What the caller has open beside stdio and the passphrases must not stay open in a worker that is left behind.
   close_all_but(request.secrets());
   block_signals();
+  keep_out_of_core_files(request);
   Console console(STDERR_FILENO, request.progress == ProgressStyle::json);
   Json result;
   std::string text;
@@ -97,6 +99,7 @@ int run(const std::vector<std::string>& words) {
   try {
     CommandLine line = parse_command_line(words);
     if (line.has("help")) return print(verb_help(*line.verb)) ? 0 : 1;
+    cloudstack::add_details(line);
     add_configuration(line);
     return run_verb(make_request(line));
   } catch (const UsageError& error) {

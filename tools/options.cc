@@ -25,6 +25,8 @@ constexpr Verb kVerbTable[] = {
      ""},
     {kServe, "serve", "SET|IMAGE --socket PATH|--port N", 1, 1,
      "an NBD server from which an image, or each disk of a set, can be read, until it is stopped", ""},
+    {kDetails, "details", "--zone ZONE", 0, 0,
+     "the configuration of a CloudStack zone as the details map (JSON) that travels with a backup command", ""},
     {kTune, "tune", "SRC [--to DIR]", 1, 1,
      "measure this host: the settings that go fastest from SRC to DIR, and what the limit is", ""},
 };
@@ -107,6 +109,9 @@ constexpr Option kOptionTable[] = {
     {"json", 0, Value::none, "", kAllVerbs, "one JSON object on stdout when done, errors too", "", false, "", true},
     {"progress", 0, Value::required, "STYLE", kTransfers | kReading, "on stderr; auto is tty on a terminal and none elsewhere", "auto",
      false, "auto|tty|json|none"},
+    {"zone", 0, Value::required, "NAME", kBackup | kDetails, "the settings of this CloudStack zone in the configuration file", "", false, "", true},
+    {"details", 0, Value::required, "FILE", kBackup, "the settings of a CloudStack details map (JSON); a pipe is read once", "", false, "", true},
+    {"with-secrets", 0, Value::none, "", kDetails, "show the passphrase", "", false, "", true},
     {"config", 0, Value::required, "FILE", kAllVerbs, "options from FILE, by their long names (TOML)",
      "/etc/nasbackup/nasbackup.toml", false, "", true},
     {"log-file", 0, Value::required, "FILE", kAllVerbs, "append every message to FILE, with its time"},

@@ -47,10 +47,11 @@ class Reader {
       read_serve(request.serve, request.io_timeout);
     else if (request.verb == kKey)
       read_key(request);
-    else
+    else if (!line_.operands.empty())
       request.path = line_.operands.front();
     if (request.verb == kCheck) read_check(request);
     if (request.verb == kDelete) read_delete(request);
+    if (request.verb == kDetails) read_details(request);
     if ((request.verb & (kInfo | kStored | kCheck | kServe)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
@@ -237,6 +238,12 @@ class Reader {
     if (line_.has("socket") == line_.has("port")) refuse("where? write --socket PATH or --port N, one of them");
   }
 
+  void read_details(Request& request) {
+    request.zone = text("zone");
+    request.with_secrets = line_.has("with-secrets");
+    if (request.zone.empty()) refuse("of which zone? write --zone NAME");
+  }
+
   void read_key(Request& request) {
     const std::string& action = line_.operands[0];
     request.path = request.key.path = line_.operands[1];
@@ -309,6 +316,7 @@ class Reader {
   /// What is written opens with one passphrase; `key add` gives it more.
   PassphrasePlaces encrypting_place() const {
     PassphrasePlaces found = opening_places();
+    if (found.empty() && line_.passphrase) found.push_back(place_of_passphrase(line_.passphrase));
     if (found.size() > 1) refuse("more than one passphrase: write one of --encrypt, --encrypt-fd and --encrypt-command, once");
     for (const char* option : {"pbkdf-iterations", "insecure-pbkdf"})
       if (found.empty() && line_.written(option))

@@ -51,6 +51,8 @@ struct Request {
   ProgressStyle progress = ProgressStyle::automatic;
   std::string log_file;        ///< empty: none
   std::string config;          ///< the configuration file, whether it is there or not
+  std::string zone;            ///< of details
+  bool with_secrets = false;   ///< of details: the passphrase is shown
   bool limit_written = false;  ///< on the command line, so that SIGHUP does not change it
   std::string burst_written;   ///< on the command line: it stays when SIGHUP changes the rate; empty: none
   Priority priority = Priority::normal;
@@ -61,7 +63,7 @@ struct Request {
 
   std::array<const PassphrasePlaces*, 3> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
   std::array<PassphrasePlaces*, 3> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
-  bool has_secrets() const noexcept { return backup.encrypt != nullptr || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
+  bool has_secrets() const noexcept { return with_secrets || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
   /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;

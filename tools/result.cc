@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tools/cloudstack/details.h"
+
 namespace nasbackup::tools {
 
 namespace {
@@ -374,6 +376,12 @@ Json check_error_result(const Error& error) {
   return result;
 }
 
+Json details_result(const Request& request) {
+  Json result = with_outcome(Outcome::done);
+  result["details"] = cloudstack::json_of(cloudstack::read_zone(request.config, true, request.zone), request.with_secrets);
+  return result;
+}
+
 Json list_result(const std::string& path, const JobControl& control) {
   Json result = with_outcome(Outcome::done);
   result["sets"] = Json::array();
@@ -399,11 +407,14 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kRestore) return restore_result(request, control);
     if (request.verb == kCheck) return check_result(request, control);
     if (request.verb == kServe) return serve_result(request, control);
+    if (request.verb == kDetails) return details_result(request);
     if (request.verb == kDelete) return delete_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
     if (request.verb == kCheck) return check_error_result(error);
     return error_result(error.outcome(), error.what());
+  } catch (const UsageError& error) {  // in a file that is read here
+    return error_result(Outcome::usage, error.what());
   }
 }
 

@@ -351,6 +351,8 @@ std::string text_of(const Request& request, const Json& result) {
       return verify_text(result);
     case kRestore:
       return restore_text(request, result);
+    case kDetails:
+      return result["details"].dump(2) + "\n";
     case kDelete:
       return delete_text(result);
     case kTune:

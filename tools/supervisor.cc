@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -356,6 +357,10 @@ void block_signals() {
   ::signal(SIGCHLD, SIG_DFL);  // a caller that ignores it would take our children's statuses from us
   const sigset_t set = our_signals();
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+void keep_out_of_core_files(const Request& request) noexcept {
+  if (request.has_secrets()) ::prctl(PR_SET_DUMPABLE, 0);
 }
 
 Json supervise(const Request& request, Console& console, LogFile& log) { return Supervisor(request, console, log).run(); }

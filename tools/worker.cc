@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -58,8 +57,6 @@ void obey(int control, LimitReload reload, std::stop_source& stop) {
 void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, WorkerPipes pipes) {
   replace_stdio(pipes.messages.get());
   pipes.messages.close();
-  // Keys leave traces also outside of the memory that is kept for them: no core file then.
-  if (request.has_secrets()) ::prctl(PR_SET_DUMPABLE, 0);
   std::stop_source stop;
   // Before there are threads, so that all of them have it.
   const std::string complaint = lower_priority(request.priority);

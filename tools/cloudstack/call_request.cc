@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tools/cloudstack/details.h"
 #include "tools/printable.h"
 
 namespace nasbackup::tools::cloudstack {
@@ -16,7 +17,6 @@ namespace {
 
 constexpr char kAgentLog[] = "/var/log/cloudstack/agent/agent.log";
 constexpr char kDeadline[] = "21600";  // [3.10]
-constexpr std::uint64_t kMostBandwidth = 1 << 20;  // MiB/s
 
 bool is_incremental(const std::string& mode) { return mode == "incremental" || mode == "content-incremental"; }
 
@@ -114,7 +114,7 @@ class Maker {
   void add_compression() {
     if (!compresses()) return drop("compress");
     if (encrypts() && !zone_.layered)
-      throw CallError("Compression and encryption cannot be combined: qcow2 does not support both on one image");
+      throw CallError(kBothRefused);
     if (!line_.has("compress")) set("compress", "");
   }
 
@@ -133,21 +133,17 @@ class Maker {
     if (!zone_.restore_opens_encrypted)
       throw CallError(where + " without restore_opens_encrypted = true: a CloudStack without PR #12898 would copy the encrypted file over "
                               "the VM's disk at restore");
-    if (!zone_.passphrase && !has_place) throw CallError(where + ": there is no passphrase (nas.backup.encryption.passphrase)");
+    line_.passphrase = as_passphrase(zone_.passphrase);
+    if (!line_.passphrase && !has_place) throw CallError(where + ": there is no passphrase (nas.backup.encryption.passphrase)");
   }
 
   void add_bandwidth() {
     const std::string& text = call_.bandwidth;
-    std::uint64_t rate = zone_.bandwidth;
-    if (!text.empty()) {
-      const bool digits = text.find_first_not_of("0123456789") == std::string::npos && text.size() <= 7;
-      if (!digits || (rate = std::stoull(text)) > kMostBandwidth)
-        throw CallError("Option -b|--bandwidth " + printable(text) + ": must be a whole number of MiB/s, 0 for no limit");
-    }
-    if (rate == 0 && text.empty()) return;
+    if (text.empty() && zone_.bandwidth == 0) return;
     drop("rate-schedule");
-    if (rate == 0) return drop("burst");
-    set("rate", std::to_string(rate) + "M");
+    const std::string rate = rate_of(text.empty() ? std::to_string(zone_.bandwidth) : text, "Option -b|--bandwidth");
+    if (rate.empty()) return drop("burst");
+    set("rate", rate);
   }
 
   void add_verification() {
@@ -184,10 +180,6 @@ class Maker {
     backup.open_to_all = true;
     backup.stopped_disks = comma_list(call_.disk_paths);
     if (is_checkpointed()) backup.checkpoint = call_.bitmap_new;
-    if (!call_.encrypt && zone_.encryption && zone_.passphrase) {
-      backup.encrypt = zone_.passphrase;
-      request.passphrases.clear();
-    }
     for (const std::string& pair : comma_list(call_.key_files))
       request.source_keys.push_back(place_of_file(pair.substr(pair.find(':') + 1)));
   }

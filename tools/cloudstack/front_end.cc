@@ -83,6 +83,7 @@ std::unique_ptr<LogFile> open_log(const Request& request) {
 int run_request(const Call& call, const Zone& zone, Request request) {
   close_all_but(request.secrets());
   block_signals();
+  keep_out_of_core_files(request);
   Console console(kNoConsole, false);
   const std::unique_ptr<LogFile> log = open_log(std::as_const(request));
   return tell(call, zone, request, supervise(request, console, *log), *log);

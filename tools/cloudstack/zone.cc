@@ -73,7 +73,7 @@ class TableReader {
   void read_passphrase(const std::string& key, const toml::node& node) {
     const auto* text = node.as_string();
     if (text == nullptr) file_.refuse(node.source(), key + ": write a string");
-    zone_.passphrase = text->get().empty() ? nullptr : Passphrase::from_bytes(text->get().data(), text->get().size());
+    zone_.passphrase = text->get();
   }
 
   void read_bandwidth(const std::string& key, const toml::node& node) {

@@ -7,11 +7,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 
-#include "engine/nasbackup.h"
 #include "tools/configuration.h"
 
 namespace nasbackup::tools::cloudstack {
@@ -21,7 +19,7 @@ struct Zone {
   std::string file;                ///< the configuration file; empty: there is none
   bool compression = false;        ///< nas.backup.compression.enabled
   bool encryption = false;         ///< nas.backup.encryption.enabled
-  std::shared_ptr<const Passphrase> passphrase;  ///< nas.backup.encryption.passphrase; null: none
+  std::string passphrase;          ///< nas.backup.encryption.passphrase; empty: none
   std::uint64_t bandwidth = 0;     ///< nas.backup.bandwidth.limit.mbps: MiB/s, 0: no limit
   bool integrity_check = false;    ///< nas.backup.integrity.check
   bool restore_opens_encrypted = false;  ///< CloudStack has PR #12898's Java, so encryption may be switched on by the file alone
