@@ -74,6 +74,9 @@ class PartialSet {
   PartialSet(const PartialSet&) = delete;
   PartialSet& operator=(const PartialSet&) = delete;
 
+  /// The second it is named after, where its name was not given; publish() takes a later one when somebody else made a directory of
+  /// that name.
+  const SetName& name() const noexcept { return name_; }
   /// Where to write an image of that name. Its writer makes it with O_EXCL | O_NOFOLLOW, mode 0600, and closes it.
   std::string image_path(const std::string& file_name) const;
   /// Writes a small file; it is on the disk when this returns. Throws Fault(target_full) or Fault(failed).
