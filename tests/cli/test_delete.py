@@ -42,7 +42,11 @@ class DeleteTest(CliTest):
 
     def sets(self, count, chain=()):
         """So many sets, oldest first; `chain`: for each the index of its parent, or None."""
-        made = [self.backup() for _ in range(count)]
+        made = [self.backup()]
+        for number in range(1, count):  # made by hand, so that nobody has to wait for their seconds
+            name = f"20{30 + number}.01.02.03.04.05"
+            made.append(Path(shutil.copytree(made[0], self.vm / name)))
+            self.reseal(made[-1], set=name, time=f"20{30 + number}-01-02T03:04:05Z")
         for child, parent in zip(made, chain):
             if parent is not None:
                 self.stand_on(child, made[parent])
@@ -98,7 +102,7 @@ class ASet(DeleteTest):
         made = self.sets(1)
         self.assert_one_line(self.delete(self.vm), USAGE, "is a VM's directory; write that of one set: DIR/VM/NAME")
         self.assert_one_line(self.delete(self.out), NOT_FOUND, "is no set")
-        self.assert_one_line(self.delete(made[0] / "."), USAGE, "write the directory of one set")
+        self.assert_one_line(self.delete(f"{made[0]}/."), USAGE, "write the directory of one set")
         self.assert_one_line(self.delete(made[0] / "manifest.json"), NOT_FOUND, "is no set")
         self.assert_one_line(self.delete(self.vm / "2020.01.01.00.00.00"), NOT_FOUND, "not found")
         self.assert_left(*made)
