@@ -20,10 +20,10 @@ class DeleteTest(CliTest):
     def setUp(self):
         super().setUp()
         self.disk = self.make_disk(data=MIB, size=4 * MIB)
-        self.vm = self.out / "web"
+        self.vm = self.out / "doomed"
 
     def backup(self, *options):
-        result = self.run_command("backup", "--disk", self.disk, "--name", "web", "--to", self.out, "--min-free", "0", "--json", *options)
+        result = self.run_command("backup", "--disk", self.disk, "--name", "doomed", "--to", self.out, "--min-free", "0", "--json", *options)
         self.assert_status(result, DONE)
         return Path(json.loads(result.stdout)["set"])
 
@@ -76,9 +76,9 @@ class ASet(DeleteTest):
     def test_may_be_named_in_every_way_that_names_one_set(self):
         made = self.sets(3)
         self.assert_status(self.run_command("delete", made[0].name, cwd=self.vm), DONE)
-        self.assert_status(self.run_command("delete", f"web/{made[1].name}//", cwd=self.out), DONE)
+        self.assert_status(self.run_command("delete", f"doomed/{made[1].name}//", cwd=self.out), DONE)
         os.symlink(self.out, self.dir / "link")  # the target itself may be reached by a link
-        self.assert_status(self.delete(self.dir / "link" / "web" / made[2].name), DONE)
+        self.assert_status(self.delete(self.dir / "link" / "doomed" / made[2].name), DONE)
         self.assert_left()
 
     def test_needs_no_passphrase(self):
@@ -145,7 +145,7 @@ class ASet(DeleteTest):
 
     def test_is_not_touched_while_a_run_for_its_vm_goes_on(self):
         made = self.sets(1)
-        run = self.begin("backup", "--disk", self.disk, "--name", "web", "--to", self.out, "--min-free", "0", "--rate", "64K")
+        run = self.begin("backup", "--disk", self.disk, "--name", "doomed", "--to", self.out, "--min-free", "0", "--rate", "64K")
         wait_until("it holds the lock", lambda: (self.vm / ".nasbackup.lock").exists() or run.poll() is not None)
         self.assert_one_line(self.delete(made[0]), LOCKED, "locked by run")
         run.terminate()
