@@ -19,7 +19,8 @@ using Disks = std::vector<vm::DomainDisk>;
 
 Disks choose_disks(const BackupOptions& options, const vm::DomainDescription& description) {
   if (!options.exec_in_job.empty())
-    throw Fault(FaultKind::usage, "--exec-in-job: " + options.vm + " is shut off, so there is no job and no export: leave it out");
+    throw Fault(FaultKind::usage,
+                "--exec-in-job: " + options.vm + " is shut off, so there is no job and no export: leave it out");
   Disks disks = vm::select_disks(description, options.disks, options.exclude, true);
   refuse_plaintext_of_encrypted(disks, options);
   for (const vm::DomainDisk& disk : disks)
@@ -92,7 +93,8 @@ void tell_of_state(BackupRun& run, const vm::Domain& domain, const vm::DomainSta
   run.note(domain.name() + ": is shut off (" + state.reason + "): its disks are read as they lie");
   if (run.options().quiesce) run.note("--quiesce: nothing to freeze in a VM that is shut off");
   if (domain.has_saved_memory())
-    run.warn(domain.name() + ": its saved memory (virsh managedsave) is not in the backup, nor is what the guest had not written");
+    run.warn(domain.name() +
+             ": its saved memory (virsh managedsave) is not in the backup, nor is what the guest had not written");
 }
 
 }  // namespace

@@ -39,7 +39,8 @@ std::string Chains::break_of(const CatalogueSet& set) const {
 std::vector<const CatalogueSet*> Chains::below(const CatalogueSet& set) const {
   std::vector<const CatalogueSet*> links;
   std::set<const CatalogueSet*> seen;
-  for (const CatalogueSet* link = &set; link != nullptr && seen.insert(link).second; link = parent_of(*link)) links.push_back(link);
+  for (const CatalogueSet* link = &set; link != nullptr && seen.insert(link).second; link = parent_of(*link))
+    links.push_back(link);
   return links;
 }
 

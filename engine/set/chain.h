@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// How the sets of one VM stand on each other: an increment on its parent, by the names of their directories (docs/formats/set.md).
-// From manifests that nothing has proved: what they say is bounded, and a chain that comes back to itself ends there. Immutable;
-// it refers to the sets it was made from. Safe from any thread.
+// How the sets of one VM stand on each other: an increment on its parent, by the names of their directories
+// (docs/formats/set.md). From manifests that nothing has proved: what they say is bounded, and a chain that comes back to itself
+// ends there. Immutable; it refers to the sets it was made from. Safe from any thread.
 #pragma once
 
 #include <map>

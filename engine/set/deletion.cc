@@ -24,7 +24,9 @@ namespace nasbackup::set {
 
 namespace {
 
-[[noreturn]] void refuse(FaultKind kind, const std::string& path, const std::string& what) { throw Fault(kind, path + ": " + what); }
+[[noreturn]] void refuse(FaultKind kind, const std::string& path, const std::string& what) {
+  throw Fault(kind, path + ": " + what);
+}
 
 /// DIR/VM, without links, and the name in it.
 struct Place {
@@ -88,7 +90,9 @@ class Choice {
     if (directory && !list_vm(*directory, place_.name).empty())
       refuse(FaultKind::usage, directory->path(), "is a VM's directory; write that of one set: DIR/VM/NAME");
     const auto status = vm_.stat(place_.name);
-    const char* what = !status ? "not found" : S_ISLNK(status->st_mode) ? "is a symbolic link, which is not followed" : "is no set";
+    const char* what = !status                    ? "not found"
+                       : S_ISLNK(status->st_mode) ? "is a symbolic link, which is not followed"
+                                                  : "is no set";
     refuse(FaultKind::not_found, vm_.path_of(place_.name), what);
   }
 
@@ -112,7 +116,8 @@ class Choice {
     if (options_.force) return;
     for (const CatalogueSet& set : sets_)
       if (!set.manifest && has_manifest_file(set) && std::find(chosen.begin(), chosen.end(), &set) == chosen.end())
-        refuse(FaultKind::failed, chosen.back()->path, set.name + " may stand on it; write --force to delete it all the same: " + set.note);
+        refuse(FaultKind::failed, chosen.back()->path,
+               set.name + " may stand on it; write --force to delete it all the same: " + set.note);
   }
 
   void refuse_directories_in(const CatalogueSet& set) const {

@@ -40,7 +40,8 @@ void refuse_defined(const Connection& connection, const std::string& xml, bool r
     refuse_running(same_name, wanted.name);
     if (uuid_of(same_name) != wanted.uuid)
       throw Fault(FaultKind::source, where + ": exists, with another UUID; write --new-name NAME to define a second one");
-    if (!replace) throw Fault(FaultKind::source, where + ": exists; write --force to replace its definition, or --new-name and --new-uuid");
+    if (!replace)
+      throw Fault(FaultKind::source, where + ": exists; write --force to replace its definition, or --new-name and --new-uuid");
   }
   if (wanted.uuid.empty()) return;
   const auto same_uuid = found(virDomainLookupByUUIDString(connection.get(), wanted.uuid.c_str()), wanted.uuid);

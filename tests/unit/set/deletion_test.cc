@@ -177,7 +177,9 @@ TEST_F(SetChains, AreWholeOrGoneWhicheverCallFails) {
         EXPECT_EQ("", chains.break_of(set));
         EXPECT_EQ(3u, names_in(set.path).size());
       }
-      if (seen == Seen::done) EXPECT_EQ(Names{kOther}, names_of(all));
+      if (seen == Seen::done) {
+        EXPECT_EQ(Names{kOther}, names_of(all));
+      }
       if (!hidden_in(vm_path()).empty()) {
         delete_sets(deletion_of(kOther, "cccccccccccccccc"), nullptr);  // any run for the VM
         EXPECT_TRUE(hidden_in(vm_path()).empty()) << hidden_in(vm_path()).front();
