@@ -146,7 +146,8 @@ class Restoration {
     const auto in_use = ask_what_is_in_use();
     for (const std::string& path : existing)
       if (const auto user = in_use ? in_use->user_of(path) : std::nullopt)
-        throw Fault(FaultKind::locked, path + ": in use by domain " + user->domain);
+        throw Fault(FaultKind::locked, path + ": in use by domain " + user->domain +
+                                           (user->saved ? ", whose memory is saved: virsh managedsave-remove forgets it" : ""));
   }
 
   bool exists(const std::string& path) {

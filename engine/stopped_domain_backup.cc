@@ -34,7 +34,7 @@ Disks choose_disks(const BackupOptions& options, const vm::DomainDescription& de
 void refuse_disks_of_others(BackupRun& run, const Disks& disks) {
   const auto in_use = vm::DisksInUse::ask(run.options().connect, &run.state());
   for (const vm::DomainDisk& disk : disks)
-    if (const auto user = in_use.user_of(disk.at_rest.location); user && user->writes)
+    if (const auto user = in_use.user_of(disk.at_rest.location); user && user->writes && !user->saved)
       throw Fault(FaultKind::source, disk.target + ": " + disk.at_rest.location + ": in use by domain " + user->domain);
 }
 

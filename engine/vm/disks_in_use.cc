@@ -20,9 +20,9 @@ struct FreeDomain {
 };
 using DomainHandle = std::unique_ptr<virDomain, FreeDomain>;
 
-std::vector<DomainHandle> active_domains(const Connection& connection) {
+std::vector<DomainHandle> list_domains(const Connection& connection, unsigned flags) {
   virDomainPtr* list = nullptr;
-  const int count = virConnectListAllDomains(connection.get(), &list, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+  const int count = virConnectListAllDomains(connection.get(), &list, flags);
   if (count < 0) throw_libvirt("libvirt", "cannot list the domains");
   std::vector<DomainHandle> domains;
   for (int i = 0; i < count; ++i) domains.emplace_back(list[i]);
@@ -35,13 +35,20 @@ std::vector<DomainHandle> active_domains(const Connection& connection) {
 DisksInUse DisksInUse::ask(const std::string& uri, LifelineState* lifeline) {
   DisksInUse disks(lifeline);
   const Connection connection(uri);
-  for (const DomainHandle& domain : active_domains(connection)) {
+  disks.add_all(connection, false);
+  disks.add_all(connection, true);
+  return disks;
+}
+
+void DisksInUse::add_all(const Connection& connection, bool saved) {
+  const unsigned flags =
+      saved ? VIR_CONNECT_LIST_DOMAINS_INACTIVE | VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE : VIR_CONNECT_LIST_DOMAINS_ACTIVE;
+  for (const DomainHandle& domain : list_domains(connection, flags)) {
     char* xml = virDomainGetXMLDesc(domain.get(), 0);
     if (xml == nullptr) continue;  // it has just ended
     const std::unique_ptr<char, decltype(&free)> owner(xml, &free);
-    for (const UsedFile& file : parse_used_files(xml)) disks.add(file.path, {virDomainGetName(domain.get()), file.writes});
+    for (const UsedFile& file : parse_used_files(xml)) add(file.path, {virDomainGetName(domain.get()), file.writes, saved});
   }
-  return disks;
 }
 
 std::optional<DisksInUse::Identity> DisksInUse::identity_of(const std::string& path) const {

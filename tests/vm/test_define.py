@@ -146,6 +146,15 @@ class ADiskInUse(RestoreTest):
         self.assert_status(self.restore(backup_set, "--disk", f"vda={path}", "-O", "raw", "--force"), DONE)
         self.assertEqual(Path(path).read_bytes(), expected)
 
+    def test_of_a_vm_whose_memory_is_saved_is_in_use(self):
+        domain, backup_set = self.backed_up()
+        domain.handle.create()
+        domain.handle.managedSave(0)
+        target = ("--disk", f"vda={domain.disks[0].path}", "-O", "raw", "--force")
+        self.assert_status(self.restore(backup_set, *target), LOCKED, "in use by domain machine, whose memory is saved")
+        domain.handle.managedSaveRemove(0)
+        self.assert_status(self.restore(backup_set, *target), DONE)
+
     def test_is_judged_by_image_locks_where_no_libvirt_is(self):
         domain, backup_set = self.backed_up()
         self.addCleanup(daemon.start)
