@@ -91,7 +91,7 @@ void StoredRefcounts::read_table() {
     return image_.findings.corrupt({Table::header, 0, 0, offsetof(Header, refcount_table_clusters)},
                                    "there is no refcount table");
   image_.claim_metadata(pointer, header.refcount_table_offset, bytes);
-  std::vector<Be64> table(bytes / sizeof(Be64));
+  std::vector<Be64> table(image_.words_in_file(header.refcount_table_offset, bytes / sizeof(Be64)));
   image_.read(header.refcount_table_offset, std::as_writable_bytes(std::span(table)));
   table_.assign(table.begin(), table.end());
 }

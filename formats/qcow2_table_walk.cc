@@ -40,9 +40,9 @@ void TableWalk::take_l1(const L1Table& table, std::uint32_t number) {
   const bool claimed = image_.claim_metadata(table.pointer, table.offset, bytes);
   if (!claimed) image_.references_unknown = true;
   if (!claimed && !table.active) return;
-  words_.resize(table.entries);
+  words_.resize(image_.words_in_file(table.offset, table.entries));
   image_.read(table.offset, std::as_writable_bytes(std::span(words_)));
-  for (std::uint32_t i = 0; i < table.entries; ++i)
+  for (std::uint32_t i = 0; i < words_.size(); ++i)
     if (words_[i] != 0) take_l1_entry({words_[i], number, i});
 }
 

@@ -582,6 +582,24 @@ TEST(Qcow2Check, RefusesReferencesThatNoMemoryWouldCount) {
   EXPECT_THROW(ClusterMap((std::uint64_t{1} << 36) + 1), FormatError);
 }
 
+/// A table that is said to be as long as it may be, in a file of some KiB.
+TEST(Qcow2Check, ReadsNoMoreOfATableThanIsInTheFile) {
+  HandMade image;
+  image.put32(36, kMaxL1Bytes / 8);
+  image.put32(56, kMaxRefcountTableBytes / kCluster);
+  std::size_t most = 0;
+  const ReadUpTo read = [&](std::uint64_t offset, std::span<std::byte> into) {
+    most = std::max(most, into.size());
+    const std::size_t got = std::min<std::size_t>(into.size(), image.bytes().size() - offset);
+    std::memcpy(into.data(), image.bytes().data() + offset, got);
+    return got;
+  };
+  const MetadataCheck check = check_metadata(read, image.bytes().size(), parse_check_header(image.bytes()));
+  EXPECT_GE(check.findings.count(FindingKind::corruption), 2u);
+  EXPECT_EQ(check.clusters.allocated, 4u);
+  EXPECT_LE(most, image.bytes().size());
+}
+
 // ---- anything ---------------------------------------------------------------------------------------------------------------
 
 TEST(Qcow2Check, SurvivesWhateverStandsInTheTables) {

@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// Fuzz target: the whole check of an image, and its repair. The input is the image. Promised: what is found stands in the image; a
+// repair changes only what is there, and never leaves more corruptions than it found; a second one finds nothing to do.
+#include "tests/fuzz/memory_check.h"
+
+namespace nasbackup::qcow2 {
+namespace {
+
+using fuzz::accepted;
+using fuzz::Bytes;
+using fuzz::require;
+
+std::uint64_t corruptions(const MetadataCheck& check) noexcept { return check.findings.count(FindingKind::corruption); }
+
+void require_findings(const Findings& findings) {
+  std::uint64_t counted = 0;
+  for (const FindingKind kind : {FindingKind::corruption, FindingKind::leak, FindingKind::check_error, FindingKind::note})
+    counted += std::min<std::uint64_t>(findings.count(kind), Findings::kMostKept);
+  require(findings.kept().size() == counted, "of each kind so many are kept");
+  for (const Finding& finding : findings.kept()) require(!finding.text.empty(), "a finding has a text");
+}
+
+/// What a round hands out, put into the image when it is sound: as engine/check.cc does.
+class Repair {
+ public:
+  explicit Repair(Bytes image) : image_(std::move(image)) {}
+
+  /// How many blocks it changed.
+  std::size_t round(RepairRound round) {
+    std::vector<std::pair<std::uint64_t, Bytes>> blocks;
+    const RepairRequest request{round, [&](std::uint64_t offset, std::span<const std::byte> old, std::span<const std::byte> now) {
+      require(old.size() == now.size() && offset <= image_.size() && now.size() <= image_.size() - offset, "a block is in the file");
+      require(std::equal(old.begin(), old.end(), image_.begin() + static_cast<std::ptrdiff_t>(offset)), "old is what stands there");
+      blocks.emplace_back(offset, Bytes(now.begin(), now.end()));
+    }};
+    const MetadataCheck check = fuzz::check_tables(image_, &request);
+    if (round == RepairRound::copied && check.refcount_mismatches != 0) return 0;
+    if (round == RepairRound::header_bits && !check.only_header_bits) return 0;
+    apply(blocks);
+    return blocks.size();
+  }
+  const Bytes& image() const noexcept { return image_; }
+
+ private:
+  void apply(std::vector<std::pair<std::uint64_t, Bytes>>& blocks) {
+    std::sort(blocks.begin(), blocks.end());
+    std::uint64_t end = 0;
+    for (const auto& [offset, bytes] : blocks) {
+      require(offset >= end, "blocks do not overlap");
+      end = offset + bytes.size();
+      std::copy(bytes.begin(), bytes.end(), image_.begin() + static_cast<std::ptrdiff_t>(offset));
+    }
+  }
+
+  Bytes image_;
+};
+
+void repair(std::span<const std::byte> image, const MetadataCheck& before) {
+  Repair repair(Bytes(image.begin(), image.end()));
+  repair.round(RepairRound::refcounts);
+  repair.round(RepairRound::copied);
+  repair.round(RepairRound::header_bits);
+  const MetadataCheck after = fuzz::check_tables(repair.image());
+  require(corruptions(after) <= corruptions(before), "a repair makes nothing worse");
+  require(repair.round(RepairRound::leaks) == 0, "after a repair of all there is no leak left to repair");
+}
+
+void run(std::span<const std::byte> image) {
+  auto check = accepted([&] { return fuzz::check_tables(image); });
+  if (!check) return;
+  require_findings(check->findings);
+  if (!fuzz::is_clean(*check)) repair(image, *check);
+  fuzz::check_streams(image, *check);
+  require_findings(check->findings);
+}
+
+}  // namespace
+}  // namespace nasbackup::qcow2
+
+int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  nasbackup::qcow2::run(nasbackup::fuzz::bytes_of(data, size));
+  return 0;
+}
