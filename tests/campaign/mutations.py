@@ -172,13 +172,20 @@ CUT = "length of the file"
 OF_NO_CONSEQUENCE = ("free space", "plain data")
 
 
-def mutated(image, chance, count=None):
-    """(bytes, [what was changed]): one to three changes, every class of field as likely as any other."""
+def group(kind):
+    """Fields that are drawn together: the header has many, and most of what is changed there ends at the door."""
+    return kind.split(":")[0]
+
+
+def mutated(image, chance):
+    """(bytes, [what was changed]): one to three changes, every group of fields as likely as any other."""
     fields = Fields(image)
+    kinds = [*sorted(fields.places), CUT]
     result = bytearray(image)
     told = []
-    for _ in range(count or chance.choice((1, 1, 1, 2, 3))):
-        kind = chance.choice([*sorted(fields.places), CUT])
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        drawn = chance.choice(sorted({group(kind) for kind in kinds}))
+        kind = chance.choice([kind for kind in kinds if group(kind) == drawn])
         if kind == CUT:
             length = max(0, len(result) - chance.choice((1, 511, 512, fields.cluster // 2, fields.cluster, 3 * fields.cluster, -1, -fields.cluster)))
             told.append((kind, 0, len(result), length))

@@ -15,6 +15,21 @@
 
 namespace nasbackup::fuzz {
 
+/// An image from the sectors that are not zero: each is a byte, its number, and 512 bytes; the last one may be shorter. Images are mostly
+/// zero, and what is changed of an input shall mean something.
+inline Bytes unpacked(std::span<const std::byte> sectors) {
+  constexpr std::size_t kSector = 512;
+  Bytes image;
+  while (sectors.size() > 1) {
+    const std::size_t at = std::to_integer<std::size_t>(sectors.front()) * kSector;
+    const auto sector = sectors.subspan(1, std::min(kSector, sectors.size() - 1));
+    if (image.size() < at + sector.size()) image.resize(at + sector.size());
+    std::memcpy(image.data() + at, sector.data(), sector.size());
+    sectors = sectors.subspan(1 + sector.size());
+  }
+  return image;
+}
+
 /// `image` outlives it.
 inline qcow2::ReadUpTo reading(std::span<const std::byte> image) {
   return [image](std::uint64_t offset, std::span<std::byte> into) {

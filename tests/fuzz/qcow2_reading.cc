@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: the disk that an image shows (engine/io/qcow2_layer.h), with its backing file left out. The input is the image, which
-// the layer gets as a file in memory; of a large disk its first and its last pieces are read. Promised: the same bytes in whatever
+// Fuzz target: the disk that an image shows (engine/io/qcow2_layer.h), with its backing file left out. The input is the image
+// (memory_check.h, unpacked), which the layer gets as a file in memory; of a large disk its first and its last pieces are read. Promised: the same bytes in whatever
 // pieces they are read, zeroes where an extent says zero; and of an image that the check calls sound no read fails.
 #include <sys/mman.h>
 #include <unistd.h>
@@ -116,6 +116,6 @@ void run(std::span<const std::byte> image) {
 }  // namespace nasbackup
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  nasbackup::run(nasbackup::fuzz::bytes_of(data, size));
+  nasbackup::run(nasbackup::fuzz::unpacked(nasbackup::fuzz::bytes_of(data, size)));
   return 0;
 }
