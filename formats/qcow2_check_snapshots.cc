@@ -49,6 +49,10 @@ Walked walk(CheckedImage& image, std::vector<L1Table>& tables) {
   std::uint64_t at = 0;
   for (std::uint32_t i = 0; i < image.header.snapshots; ++i) {
     at = round_up(at, 8);
+    if (image.header.snapshots_offset + at >= image.file_size) {  // else it would be as many empty entries as it is said to have
+      image.findings.corrupt({Table::snapshot_table, i, 0, image.header.snapshots_offset + at}, "lies beyond the end of the file");
+      return {at, false};
+    }
     SnapshotHead head;
     image.read(image.header.snapshots_offset + at, std::as_writable_bytes(std::span(&head, 1)));
     const TableEntry pointer = pointer_at(image, i, head, at);
