@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: compressed clusters. The input: a byte that says codec and cluster size, then what a descriptor points at. Promised:
-// nothing is written outside the cluster; what QEMU or the reference reads we read, to the same bytes (the fast decoder takes more: codes
-// that deflate reserves); and what was read, compressed again, is read again.
+// Fuzz target: compressed clusters. The input: a byte that says codec and cluster size, then what a descriptor points at.
+// Promised: nothing is written outside the cluster; what QEMU or the reference reads we read, to the same bytes (the fast decoder
+// takes more: codes that deflate reserves); and what was read, compressed again, is read again.
 #include <zlib.h>
 #include <zstd.h>
 
@@ -58,7 +58,8 @@ void compress_again(Codec codec, std::span<const std::byte> cluster) {
   const std::size_t bytes = compressor->compress(cluster, stored.bytes());
   if (bytes == 0) return;
   fuzz::GuardedRoom again(cluster.size());
-  require(decodes(*make_decompressor(codec), stored.bytes().first(bytes), again.bytes()) && std::ranges::equal(again.bytes(), cluster),
+  require(decodes(*make_decompressor(codec), stored.bytes().first(bytes), again.bytes()) &&
+              std::ranges::equal(again.bytes(), cluster),
           "what we compress can be read");
 }
 

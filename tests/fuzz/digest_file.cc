@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: digest files. The input is the file. It is read as it is, and then with trailer and root put right, so that a change
-// of its length does not end at the door. Promised: every piece has a digest or the file is refused, in any order; runs of zeroes
-// are what the pieces are; and what was read, written again, is the same file.
+// Fuzz target: digest files. The input is the file. It is read as it is, and then with trailer and root put right, so that a
+// change of its length does not end at the door. Promised: every piece has a digest or the file is refused, in any order; runs of
+// zeroes are what the pieces are; and what was read, written again, is the same file.
 #include <algorithm>
 #include <cstring>
 
@@ -27,7 +27,8 @@ class File {
   explicit File(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   void run() {
-    auto reader = accepted([&] { return Reader([this](std::uint64_t at, std::span<std::byte> into) { read(at, into); }, bytes_.size()); });
+    auto reader =
+        accepted([&] { return Reader([this](std::uint64_t at, std::span<std::byte> into) { read(at, into); }, bytes_.size()); });
     if (!reader) return;
     const bool root_good = accepted([&] { return reader->check_root(), true; }).has_value();
     const auto pieces = accepted([&] { return all(*reader); });

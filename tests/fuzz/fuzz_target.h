@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the fuzz targets have in common. A target is one function from bytes to nothing: it may refuse them by the exception of the
-// floor that it tries, and by no other; what must hold of what it took is required. One thread.
+// What the fuzz targets have in common. A target is one function from bytes to nothing: it may refuse them by the exception of
+// the floor that it tries, and by no other; what must hold of what it took is required. One thread.
 #pragma once
 
 #include <cstddef>

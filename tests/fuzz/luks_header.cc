@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fuzz target: a LUKS1 header, in a container and in a qcow2. The input: the phdr, then eight bytes that are its room (2 MiB when
-// they are missing); no key is stretched. Promised: everything that a slot names lies behind the header and before the payload, and
-// no two overlap; of what is supported every part can be used; a slot that is switched on or off is what it was told, and the others
-// are as before.
+// they are missing); no key is stretched. Promised: everything that a slot names lies behind the header and before the payload,
+// and no two overlap; of what is supported every part can be used; a slot that is switched on or off is what it was told, and the
+// others are as before.
 #include <algorithm>
 #include <cstring>
 
@@ -29,7 +29,8 @@ void require_bounds(const HeaderFacts& facts, std::uint64_t room, Place place) {
   const std::uint64_t bytes = material_bytes(facts.key_bytes);
   for (unsigned i = 0; i < kSlots; ++i) {
     const SlotFacts& slot = facts.slots[i];
-    require(slot.material_offset >= sizeof(Phdr) && slot.material_offset + bytes <= facts.payload_offset, "material has its place");
+    require(slot.material_offset >= sizeof(Phdr) && slot.material_offset + bytes <= facts.payload_offset,
+            "material has its place");
     require(place == Place::container || slot.material_offset + bytes <= room, "material lies in the header's room");
     require(!slot.enabled || (slot.iterations > 0 && slot.iterations <= kMaxIterations), "stretching is bounded");
     for (unsigned other = 0; other < i; ++other)

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: manifest.json. The input is read as it is; then as the body of a manifest, to which the seal is put that belongs to
-// it, once of a set that is not encrypted and once with a wrapped key for each disk. Promised: what was read, written again, is read
-// as the same, and its seal is authentic; every name stays in the set's directory; sizes can be added up.
+// Fuzz target: manifest.json. The input is read as it is; then as the body of a manifest, to which the seal is put that belongs
+// to it, once of a set that is not encrypted and once with a wrapped key for each disk. Promised: what was read, written again,
+// is read as the same, and its seal is authentic; every name stays in the set's directory; sizes can be added up.
 #include <algorithm>
 #include <string>
 
@@ -26,14 +26,16 @@ std::optional<Manifest> read(const std::string& text) {
 void require_names(const Manifest& manifest) {
   for (const ManifestDisk& disk : manifest.disks)
     require(is_file_name(disk.file) && is_file_name(disk.digests.file), "a disk's files lie in the set");
-  for (const ManifestFile& file : manifest.files) require(is_file_name(file.name) && file.name != kManifestName, "files lie in the set");
+  for (const ManifestFile& file : manifest.files)
+    require(is_file_name(file.name) && file.name != kManifestName, "files lie in the set");
 }
 
 void require_sizes(const Manifest& manifest) {
   std::uint64_t stored = 0, guest = 0;
   bool fits = true;
   for (const ManifestDisk& disk : manifest.disks) {
-    fits = fits && !__builtin_add_overflow(stored, disk.stored_bytes, &stored) && !__builtin_add_overflow(guest, disk.virtual_size, &guest);
+    fits = fits && !__builtin_add_overflow(stored, disk.stored_bytes, &stored) &&
+           !__builtin_add_overflow(guest, disk.virtual_size, &guest);
     fits = fits && !__builtin_add_overflow(stored, disk.digests.size, &stored);
   }
   for (const ManifestFile& file : manifest.files) fits = fits && !__builtin_add_overflow(stored, file.size, &stored);

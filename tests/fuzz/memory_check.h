@@ -15,8 +15,8 @@
 
 namespace nasbackup::fuzz {
 
-/// An image from the sectors that are not zero: each is a byte, its number, and 512 bytes; the last one may be shorter. Images are mostly
-/// zero, and what is changed of an input shall mean something.
+/// An image from the sectors that are not zero: each is a byte, its number, and 512 bytes; the last one may be shorter. Images
+/// are mostly zero, and what is changed of an input shall mean something.
 inline Bytes unpacked(std::span<const std::byte> sectors) {
   constexpr std::size_t kSector = 512;
   Bytes image;
@@ -57,7 +57,8 @@ inline std::uint64_t count_streams(std::span<const std::byte> image, const qcow2
   for (const qcow2::CompressedPiece& piece : pieces)
     for (std::uint64_t i = 0; i < std::min(qcow2::CompressedPiece::kEntries, header.l2_entries()); ++i) {
       Be64 entry;
-      reading(image)(piece.table_offset + (piece.first_entry + i) * header.l2_entry_bytes(), std::as_writable_bytes(std::span(&entry, 1)));
+      reading(image)(piece.table_offset + (piece.first_entry + i) * header.l2_entry_bytes(),
+                     std::as_writable_bytes(std::span(&entry, 1)));
       streams += (entry & qcow2::kEntryCompressed) != 0;
     }
   return streams;
@@ -75,8 +76,8 @@ inline bool check_streams(std::span<const std::byte> image, qcow2::MetadataCheck
 }
 
 inline bool is_clean(const qcow2::MetadataCheck& check) noexcept {
-  return check.findings.count(qcow2::FindingKind::corruption) == 0 && check.findings.count(qcow2::FindingKind::check_error) == 0 &&
-         check.findings.count(qcow2::FindingKind::leak) == 0;
+  return check.findings.count(qcow2::FindingKind::corruption) == 0 &&
+         check.findings.count(qcow2::FindingKind::check_error) == 0 && check.findings.count(qcow2::FindingKind::leak) == 0;
 }
 
 }  // namespace nasbackup::fuzz

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: the NBD server without its socket, from the first byte of the handshake to the last request. The input: a byte that
-// says in what pieces the client's bytes come, then those bytes. Promised: what the server says is what the specification lets it say,
-// whatever the pieces; it holds 64 KiB of a client at most and takes no byte too many; a range that is let pass lies in the export;
-// and every reply is whole (proto.md, "Fixed newstyle negotiation" and "Transmission").
+// Fuzz target: the NBD server without its socket, from the first byte of the handshake to the last request. The input: a byte
+// that says in what pieces the client's bytes come, then those bytes. Promised: what the server says is what the specification
+// lets it say, whatever the pieces; it holds 64 KiB of a client at most and takes no byte too many; a range that is let pass lies
+// in the export; and every reply is whole (proto.md, "Fixed newstyle negotiation" and "Transmission").
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -188,8 +188,7 @@ void answer_status(const Request& request) {
 void answer_read(const Request& request, const SessionFacts& facts) {
   require(request.range.length <= kMostPayload, "a read is bounded");
   if (request.must_not_fragment()) require(request.range.length <= kMostUnfragmented, "one chunk is bounded");
-  if (!facts.structured_replies)
-    return require_short_reply(simple_reply(request.cookie, ErrorValue::none), request, facts, true);
+  if (!facts.structured_replies) return require_short_reply(simple_reply(request.cookie, ErrorValue::none), request, facts, true);
   require_chunk(data_chunk(request, request.range, true), request, request.range.length);
   require_chunk(hole_chunk(request, request.range, false), request, 0);
   require_chunk(failure_at(request, request.range.start, ErrorValue::io, "lost"), request, 0);
@@ -228,7 +227,8 @@ void run(fuzz::Input input) {
   const Handshake hands = shake_hands(client, client.size() + 1);
   require_same(hands, shake_hands(client, most_at_once));
   require_replies(client, hands);
-  if (hands.negotiation.state() == Negotiation::State::transmission) transmit(Stream(client.subspan(hands.taken)), hands.negotiation);
+  if (hands.negotiation.state() == Negotiation::State::transmission)
+    transmit(Stream(client.subspan(hands.taken)), hands.negotiation);
 }
 
 }  // namespace

@@ -43,12 +43,12 @@ void require_agreement(const CheckHeader& check, const HeaderFacts& facts) {
   require(check.cluster_size == std::uint64_t{1} << check.cluster_bits, "cluster bits and size agree");
   require(check.refcount_table_clusters * check.cluster_size <= kMaxRefcountTableBytes, "the refcount table is bounded");
   require(check.bitmap_directory_bytes <= kMaxBitmapDirectoryBytes, "the bitmap directory is bounded");
-  if (!check.has_data_file && check.crypt_method != kCryptAes)
-    require(is_readable(facts), "what can be checked can be read");
+  if (!check.has_data_file && check.crypt_method != kCryptAes) require(is_readable(facts), "what can be checked can be read");
 }
 
 void write_again(const HeaderFacts& facts) {
-  const auto geometry = accepted([&] { return Geometry::of(facts.virtual_size, facts.cluster_size, facts.crypto_header_length); });
+  const auto geometry =
+      accepted([&] { return Geometry::of(facts.virtual_size, facts.cluster_size, facts.crypto_header_length); });
   if (!geometry) return;  // too large for a writer
   const bool zstd = facts.compression_type == kZstd && facts.crypt_method == kCryptNone;
   const std::vector<std::byte> cluster = header_cluster(*geometry, zstd ? kZstd : kZlib);

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fuzz target: the disk that an image shows (engine/io/qcow2_layer.h), with its backing file left out. The input is the image
-// (memory_check.h, unpacked), which the layer gets as a file in memory; of a large disk its first and its last pieces are read. Promised: the same bytes in whatever
-// pieces they are read, zeroes where an extent says zero; and of an image that the check calls sound no read fails.
+// (memory_check.h, unpacked), which the layer gets as a file in memory; of a large disk its first and its last pieces are read.
+// Promised: the same bytes in whatever pieces they are read, zeroes where an extent says zero; and of an image that the check
+// calls sound no read fails.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -70,7 +71,8 @@ class Reading {
     for (std::uint64_t done = 0; done < range_.length;) {
       const auto into = std::span(piece).first(std::min(kPiece, range_.length - done));
       if (!read({range_.start + done, into.size()}, into)) return false;
-      if (good) require(std::equal(into.begin(), into.end(), whole.begin() + static_cast<std::ptrdiff_t>(done)), "pieces are the whole");
+      if (good)
+        require(std::equal(into.begin(), into.end(), whole.begin() + static_cast<std::ptrdiff_t>(done)), "pieces are the whole");
       done += into.size();
     }
     return true;
@@ -79,8 +81,9 @@ class Reading {
   void require_extents(std::span<const std::byte> whole) {
     for (std::uint64_t done = 0; done < range_.length;) {
       const Extent extent = layer_.extent(range_.start + done, range_.length - done, 4096);
-      require(extent.range.start == range_.start + done && extent.range.length != 0 && extent.range.length <= range_.length - done,
-              "an extent lies in what was asked for");
+      require(
+          extent.range.start == range_.start + done && extent.range.length != 0 && extent.range.length <= range_.length - done,
+          "an extent lies in what was asked for");
       if (extent.kind == ExtentKind::zero)
         require(is_zero(whole.subspan(done, extent.range.length)), "an extent that is called zero is zero");
       done += extent.range.length;
@@ -93,7 +96,8 @@ class Reading {
 
 bool read_disk(const ImageLayer& layer) {
   if (layer.size() <= kWhole) return Reading(layer, {GuestOffset(0), layer.size()}).run();
-  return Reading(layer, {GuestOffset(0), kStretch}).run() && Reading(layer, {GuestOffset(layer.size() - kStretch), kStretch}).run();
+  return Reading(layer, {GuestOffset(0), kStretch}).run() &&
+         Reading(layer, {GuestOffset(layer.size() - kStretch), kStretch}).run();
 }
 
 bool is_sound(std::span<const std::byte> image) {
@@ -105,10 +109,11 @@ void run(std::span<const std::byte> image) {
   const auto header = accepted([&] { return qcow2::parse_header(image.first(std::min(image.size(), qcow2::kHeaderReadBytes))); });
   if (!header || !accepted([&] { return qcow2::require_readable(*header), true; })) return;
   const MemoryFile file(image);
-  const bool good = accepted<Fault>([&] {
-    const Qcow2Layer layer(std::make_unique<ImageBytes>(file.path(), nullptr), *header, cipher_of(*header), nullptr);
-    return read_disk(layer);
-  }).value_or(false);
+  const bool good =
+      accepted<Fault>([&] {
+        const Qcow2Layer layer(std::make_unique<ImageBytes>(file.path(), nullptr), *header, cipher_of(*header), nullptr);
+        return read_disk(layer);
+      }).value_or(false);
   if (!good) require(!is_sound(image), "what the check calls sound can be read");
 }
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fuzz target: sizes, rates and rate schedules as people write them. Promised: numbers are below 2^63, every minute has a rate, and
-// the time until the next one is right.
+// Fuzz target: sizes, rates and rate schedules as people write them. Promised: numbers are below 2^63, every minute has a rate,
+// and the time until the next one is right.
 #include <string_view>
 
 #include "tests/fuzz/fuzz_target.h"

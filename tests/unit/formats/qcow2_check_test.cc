@@ -281,6 +281,7 @@ TEST(Qcow2Check, ReportsEachFaultOfATable) {
   expect_each({
       {"L1 table entry 0 at 0x3000: 0x4000: COPIED is not set", [](I& i) { i.put64(i.kL1, 4 * kCluster); }},
       {"L1 table entry 0 at 0x3000: 0x9000000000004000: reserved", [](I& i) { i.put64(i.kL1, 4 * kCluster | 9ull << 60); }},
+      {"L1 table entry 0 at 0x3000: 0x8000000000000000: names no L2 table", [](I& i) { i.put64(i.kL1, kEntryCopied); }},
       {"the L2 table is not aligned", [](I& i) { i.put64(i.kL1, (4 * kCluster + 512) | kEntryCopied); }},
       {"points beyond the end of the file", [](I& i) { i.put64(i.kL1, 40 * kCluster | kEntryCopied); }},
       {"what it points at overlaps other metadata", [](I& i) { i.put64(i.kL1, kCluster | kEntryCopied); }},
