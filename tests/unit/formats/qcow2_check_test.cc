@@ -641,6 +641,10 @@ TEST(Qcow2Repair, LeavesCopiedFlagsAloneWhereTwoTablesLie) {
   image.put64(HandMade::kL1 + 8, 5 * kCluster);
   EXPECT_TRUE(image.check().tells_of("COPIED is not set"));
   EXPECT_EQ(repaired(image, RepairRound::copied).bytes(), image.bytes());
+  image.put64(HandMade::kL1, HandMade::kL1 | kEntryCopied);
+  image.set_refcount(3, 3);
+  EXPECT_TRUE(image.check().tells_of("L1 table entry 0 at 0x3000: 0x8000000000003000: COPIED is set"));
+  EXPECT_EQ(repaired(image, RepairRound::copied).bytes(), image.bytes());
 }
 
 TEST(Qcow2Repair, FreesNoClusterBehindTheFileThatAnEntryStillNames) {
