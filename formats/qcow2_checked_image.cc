@@ -46,6 +46,7 @@ bool CheckedImage::claim_metadata(const TableEntry& pointer, std::uint64_t offse
   if (bytes == 0) return false;
   if (is_far_outside(offset, bytes)) {
     findings.corrupt(pointer, "points beyond the end of the file");
+    leave_uncounted(offset);
     return false;
   }
   if (offset + bytes > file_size) findings.corrupt(pointer, "what it points at is cut off by the end of the file");
