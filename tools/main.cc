@@ -88,7 +88,7 @@ int run_verb(Request request) {
   return finish(request.json, result, text);
 }
 
-int run(const std::vector<std::string>& words) {
+int run(const std::vector<std::string>& words, PassphrasePlaces storage_keys) {
   const std::string text = text_without_verb(words);
   if (!text.empty()) return print(text) ? 0 : 1;
   const auto options_end = std::find(words.begin(), words.end(), "--");
@@ -97,7 +97,9 @@ int run(const std::vector<std::string>& words) {
     CommandLine line = parse_command_line(words);
     if (line.has("help")) return print(verb_help(*line.verb)) ? 0 : 1;
     add_configuration(line);
-    return run_verb(make_request(line));
+    Request request = make_request(line);
+    request.storage_keys = std::move(storage_keys);
+    return run_verb(std::move(request));
   } catch (const UsageError& error) {
     Console(STDERR_FILENO, false).line(std::string("nasbackup: ") + error.what());
     return finish(json, error_result(Outcome::usage, error.what()), "");
@@ -110,6 +112,8 @@ int run(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   nasbackup::tools::fill_stdio();
+  std::vector<std::string> words;
+  auto storage_keys = nasbackup::tools::take_storage_keys({argv + 1, argv + argc}, words);
   // Not by return: what asks libvirt in a thread of its own may still be at it.
-  ::_exit(nasbackup::tools::run({argv + 1, argv + argc}));
+  ::_exit(nasbackup::tools::run(words, std::move(storage_keys)));
 }
