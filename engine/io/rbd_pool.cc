@@ -5,6 +5,8 @@
 #include "engine/io/rbd_pool.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cstring>
 
 #include "engine/io/location.h"
@@ -17,6 +19,18 @@ namespace {
 std::chrono::seconds patience_of_library(std::chrono::seconds io_timeout) noexcept {
   const std::chrono::seconds earlier = io_timeout - std::max(std::chrono::seconds(1), io_timeout / 10);
   return std::max(std::chrono::seconds(1), earlier);
+}
+
+constexpr std::array<std::string_view, 3> kTimeouts{"client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout"};
+
+/// CloudStack's locations have a time-out in them: what is shorter wins, or ours would not hold.
+std::chrono::seconds shortest_timeout(const RbdLocation& location, std::string_view option, std::chrono::seconds ours) noexcept {
+  for (const auto& [name, value] : location.options) {
+    unsigned seconds = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
+    if (name == option && error == std::errc() && seconds > 0) ours = std::min(ours, std::chrono::seconds(seconds));
+  }
+  return ours;
 }
 
 /// The library wants a C string; the copy is wiped.
@@ -52,16 +66,18 @@ RbdPool::~RbdPool() {
   library_.rados_shutdown(cluster_);
 }
 
-// Later words win: Ceph's own file, then ours, then what the location says.
+// Later words win: Ceph's own file, then ours, then what the location says, but for the time-outs.
 void RbdPool::configure(const RbdLocation& location, const RbdAccess& access) {
   const int read = library_.rados_conf_read_file(cluster_, location.conf.empty() ? nullptr : location.conf.c_str());
   if (read < 0 && !location.conf.empty()) fail(read, "conf " + location.conf);
-  const std::string seconds = std::to_string(patience_of_library(access.timeout).count());
-  for (const char* timeout : {"client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout"}) set(timeout, seconds.c_str());
   set("rbd_cache", "false");                // each byte is read or written once
   set("rbd_atime_update_interval", "0");    // who only reads leaves no trace
   set("log_to_stderr", "false");            // which is ours
   for (const auto& [option, value] : location.options) set(option, value.c_str());
+  for (const std::string_view option : kTimeouts) {
+    const auto seconds = shortest_timeout(location, option, patience_of_library(access.timeout));
+    set(std::string(option), std::to_string(seconds.count()).c_str());
+  }
   if (location.key.size() != 0) set("key", c_string(with_end(location.key)));
   if (location.stored_key.empty()) return;
   const auto kept = access.keys.find(location.stored_key);
@@ -103,7 +119,10 @@ void RbdPool::create_image(const std::string& image, std::uint64_t size) const {
 }
 
 // For as long as there are objects: not marked, because each request has the cluster's time-out.
-void RbdPool::remove_image(const std::string& image) const { check(library_.rbd_remove(context_, image.c_str()), "remove " + image); }
+void RbdPool::remove_image(const std::string& image) const {
+  const int result = library_.rbd_remove(context_, image.c_str());
+  if (result != -ENOENT) check(result, "remove " + image);
+}
 
 void RbdPool::rename_image(const std::string& from, const std::string& to) const {
   const TargetCall mark(lifeline_);

@@ -34,7 +34,7 @@ class RbdPool {
 
   bool has_image(const std::string& image) const;
   void create_image(const std::string& image, std::uint64_t size) const;
-  /// One that nobody uses.
+  /// One that nobody uses; it may not be there, or be there in part.
   void remove_image(const std::string& image) const;
   void rename_image(const std::string& from, const std::string& to) const;
 

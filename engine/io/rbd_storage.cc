@@ -49,10 +49,10 @@ class TargetImage final : public RbdTargetImage {
   }
 
  private:
-  /// What a run that died has left is nobody's any more; one that lives is seen, because it has the image open.
+  /// What a run that died has left is nobody's any more; one that lives is seen, because it has the image open. One that died
+  /// while it made the image may have left a part that cannot be opened.
   void clear_away() {
-    if (!pool_->has_image(unfinished_)) return;
-    refuse_image_in_use(RbdImage(pool_, unfinished_, "", RbdImage::Use::reading));
+    if (pool_->has_image(unfinished_)) refuse_image_in_use(RbdImage(pool_, unfinished_, "", RbdImage::Use::reading));
     pool_->remove_image(unfinished_);
   }
 

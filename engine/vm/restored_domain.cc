@@ -65,7 +65,8 @@ void add_monitors(pugi::xml_node source, std::string_view monitors) {
     if (monitor.empty() || monitor.starts_with("[v")) continue;
     const std::size_t colon = monitor.ends_with(']') ? std::string::npos : monitor.rfind(':');
     pugi::xml_node host = source.append_child("host");
-    set(host, "name", monitor.substr(0, colon));
+    const std::string name = monitor.substr(0, colon);
+    set(host, "name", name.starts_with('[') && name.ends_with(']') ? name.substr(1, name.size() - 2) : name);
     if (colon != std::string::npos) set(host, "port", monitor.substr(colon + 1));
   }
 }

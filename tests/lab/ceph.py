@@ -24,7 +24,7 @@ libc = ctypes.CDLL(None)
 CONFIGURATION = """
 [global]
 fsid = {fsid}
-mon_host = 127.0.0.1:{port}
+mon_host = [v1:127.0.0.1:{port}]
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
 ms_bind_msgr2 = false
@@ -49,7 +49,9 @@ mon_data_avail_crit = 1
 mon_data_avail_warn = 1
 mon_osd_initial_require_min_compat_client = luminous
 osd_heartbeat_grace = 120
+osd_client_watch_timeout = 3
 [client]
+rbd_mtime_update_interval = 1
 log_file =
 admin_socket =
 """
@@ -85,9 +87,8 @@ class Cluster:
             self.key = self.client_key("client.backup", "profile rbd", "profile rbd")
             self.io = self.admin.open_ioctx("rbd")
         except Exception as error:
-            error.add_note(self.log_tail()) if hasattr(error, "add_note") else print(self.log_tail())
             self.stop()
-            raise
+            raise RuntimeError(f"the cluster does not start: {error!r}\n{self.log_tail()}") from error
 
     # ---- daemons -----------------------------------------------------------------------------------------------------------
 
@@ -120,9 +121,9 @@ class Cluster:
         self.start("ceph-osd", "0")
 
     def start(self, program, name):
-        log = open(self.folder / f"{program}.out", "w")
-        daemon = subprocess.Popen([program, "-f", "-i", name, "-c", str(self.conf)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                  preexec_fn=die_with_parent)
+        with open(self.folder / f"{program}.out", "w") as log:
+            daemon = subprocess.Popen([program, "-f", "-i", name, "-c", str(self.conf)], stdin=subprocess.DEVNULL, stdout=log,
+                                      stderr=log, preexec_fn=die_with_parent)
         self.daemons.append(daemon)
         return daemon
 
