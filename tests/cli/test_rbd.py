@@ -198,12 +198,13 @@ class InUse(RbdTest):
     def test_half_way_nothing_is_published(self):
         image = self.make_image(size=30 * MIB, pieces=((0, 30 * MIB),))
         made = time.monotonic()
-        for name, meanwhile, says in (("one who wrote and is gone", lambda: cluster.fill(image, [(0, 10)]), "changed while it was read"),
-                                      ("one who made it larger", lambda: cluster.rbd("resize", f"rbd/{image}", "--size", "40M", "--no-progress"), "changed while it was read"),
-                                      ("a snapshot is nobody", lambda: cluster.rbd("snap", "create", f"rbd/{image}@x", "--no-progress"), None)):
+        for name, rate, meanwhile, says in (
+                ("one who wrote and is gone", "14M", lambda: cluster.fill(image, [(0, 10)]), "changed while it was read"),
+                ("one who made it larger", "40M", lambda: cluster.rbd("resize", f"rbd/{image}", "--size", "40M", "--no-progress"), "changed while it was read"),
+                ("a snapshot is nobody", "40M", lambda: cluster.rbd("snap", "create", f"rbd/{image}@x", "--no-progress"), None)):
             with self.subTest(name):
                 self.image.unlink(missing_ok=True)
-                process = self.begin("convert", cluster.location(image), self.image, "-b", "12M")
+                process = self.begin("convert", cluster.location(image), self.image, "-b", rate)
                 self.wait_until_it_writes(process)
                 time.sleep(max(0, made + 2 - time.monotonic()))  # the image's time of change is told in seconds
                 meanwhile()
@@ -214,7 +215,7 @@ class InUse(RbdTest):
                 self.assert_one_line(result, SOURCE, says)
                 self.assert_nothing_left()
         self.image.unlink()
-        process = self.begin("convert", cluster.location(image), self.image, "-b", "20M")
+        process = self.begin("convert", cluster.location(image), self.image, "-b", "40M")
         self.wait_until_it_writes(process)
         with cluster.image(image):
             self.assert_one_line(self.finish(process), SOURCE, "came into use while it was read")
@@ -349,6 +350,8 @@ class Target(RbdTest):
         self.finish(process)
         self.assertNotIn(self.name, cluster.images())
         wait_until("the cluster forgets the dead client", lambda: not self.is_used(unfinished))
+        self.assertRegex(cluster.users(unfinished)[1][0][1], "^auto ")  # whose lock stays, and is nobody's
+        self.raw_of(cluster.location(unfinished))
         self.assert_status(self.convert_to(self.name), DONE)
         self.assert_same(self.name, self.disk)
         self.assertEqual([name for name in cluster.images() if name.startswith(self.name)], [self.name])
