@@ -6,6 +6,7 @@ from contests import OURS, SMALL_MEMORY
 from goal import Goal, against, alone, mebibytes
 import limit_contest
 import transform_goals
+import trust_goals
 
 QEMU = "qemu-img convert + sync"
 QEMU_RAW = "qemu-img convert -W -m 16 + sync"
@@ -62,7 +63,8 @@ def limit_goals():
 
 
 def all_goals():
-    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *transform_goals.transform_goals()]
+    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *transform_goals.transform_goals(),
+            *trust_goals.trust_goals()]
 
 
 def numbers_of(goal, results):

@@ -1,17 +1,26 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
-"""nbdkit as a server for the length of a contest. It ends with us, whatever happens (--exit-with-parent)."""
+"""Servers for the length of a contest. They end with us, whatever happens."""
+import ctypes
 import os
+import signal
 import subprocess
 import time
 
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 
-class Nbdkit:
-    """A server on a UNIX socket in `folder`. One thread uses it."""
 
-    def __init__(self, folder, name, arguments):
-        self.socket = os.path.join(folder, name + ".sock")
-        self.arguments = arguments
+def end_with_parent():
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+class Server:
+    """A program that serves on a UNIX socket: `command` gives it, for the socket's path. One thread uses it."""
+
+    def __init__(self, socket, command):
+        self.socket = socket
+        self.command = command
         self.process = None
 
     @property
@@ -19,15 +28,13 @@ class Nbdkit:
         return "nbd+unix:///?socket=" + self.socket
 
     def start(self):
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL)
+        command = self.command(self.socket)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent)
         until = time.monotonic() + 20
         while not os.path.exists(self.socket):
             if self.process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("nbdkit did not start: " + " ".join(self.command()))
+                raise RuntimeError(f"{command[0]} did not start: " + " ".join(command))
             time.sleep(0.02)
-
-    def command(self):
-        return ["nbdkit", "-f", "--exit-with-parent", "-U", self.socket, *self.arguments]
 
     def stop(self):
         if self.process is None:
@@ -37,6 +44,14 @@ class Nbdkit:
         self.process = None
         if os.path.exists(self.socket):
             os.unlink(self.socket)
+
+
+class Nbdkit(Server):
+    """nbdkit with a socket in `folder`."""
+
+    def __init__(self, folder, name, arguments):
+        super().__init__(os.path.join(folder, name + ".sock"),
+                         lambda socket: ["nbdkit", "-f", "--exit-with-parent", "-U", socket, *arguments])
 
 
 def fill(server, path):

@@ -76,6 +76,13 @@ class Compare(unittest.TestCase):
                 self.assertGreater(one["samples"][0]["output_bytes"], 0, one["name"])
         self.assertIn("| busy seconds |", run.stdout)
 
+    def test_runs_restore_verify_check_and_serve_against_qemu_and_accepts_every_output(self):
+        rows = {"restore", "verify", "check", "verified", "serve"}
+        run = self.compare("--strict", "--only", *sorted(rows))
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        told = json.loads((self.dir / "out.json").read_text())
+        self.assertEqual({goal["row"] for goal in told["goals"]}, rows)
+
     def test_leaves_nothing_beside_what_was_asked_for(self):
         self.compare("--only", "raw")
         self.assertEqual(sorted(path.name for path in self.dir.iterdir()), ["out.json", "out.svg"])
@@ -132,7 +139,7 @@ class Goals(unittest.TestCase):
 
     def test_every_goal_names_a_row_that_can_be_asked_for(self):
         rows = {"libvirt", "nbdkit", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit", "compress", "encrypt", "both",
-                "live-compress", "scaling", "auto", "tune"}
+                "live-compress", "scaling", "auto", "tune", "restore", "verify", "check", "verified", "serve"}
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
 
 
