@@ -3,9 +3,10 @@
 //
 // nasbackup::backup: a libvirt domain, or plain images under a name, into a new set.
 #include "engine/domain_backup.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/passphrase.h"
 #include "engine/set/catalogue.h"
+#include "engine/storage_keys.h"
 #include "engine/translate_faults.h"
 
 namespace nasbackup {
@@ -27,8 +28,8 @@ JobReport backup_images(BackupRun& run) {
     disk.order = static_cast<std::uint64_t>(&source - run.options().sources.data());
     disk.name = "disk" + std::to_string(disk.order);
     disk.id = set::disk_id(source);
-    disk.source = nbd_uri_for_people(source);
-    disk.source_type = is_nbd_uri(source) ? "network" : "file";
+    disk.source = location_for_people(source);
+    disk.source_type = is_remote(source) ? "network" : "file";
     SourcePlace place{source, run.options().source_format};
     place.plaintext_allowed = run.options().allow_plaintext;
     run.add_disk(std::move(disk), std::move(place));
@@ -48,8 +49,12 @@ void check_options(const BackupOptions& options) {
 JobReport backup(const BackupOptions& options, const JobControl& control) {
   return translate_faults([&] {
     check(options);
-    BackupRun run(options, control);
-    return options.sources.empty() ? backup_domain(run) : backup_images(run);
+    BackupOptions own = options;
+    for (std::string& source : own.sources) source = without_key(std::move(source), own.storage_keys);
+    if (own.stopped_disks)
+      for (std::string& disk : *own.stopped_disks) disk = without_key(std::move(disk), own.storage_keys);
+    BackupRun run(own, control);
+    return own.sources.empty() ? backup_domain(run) : backup_images(run);
   });
 }
 

@@ -18,7 +18,7 @@
 #include "engine/io/image_bytes.h"
 #include "engine/io/image_lock.h"
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/repair_journal.h"
 #include "engine/job_state.h"
 #include "engine/luks_image.h"
@@ -235,8 +235,8 @@ class Check {
 
 CheckReport check_image(const CheckOptions& options, const JobControl& control) {
   return translate_faults([&] {
-    if (is_nbd_uri(options.path))
-      throw Fault(FaultKind::usage, nbd_uri_for_people(options.path) + ": is no file; only files are checked");
+    if (is_remote(options.path))
+      throw Fault(FaultKind::usage, location_for_people(options.path) + ": is no file; only files are checked");
     return Check(options, control).run();
   });
 }

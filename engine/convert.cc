@@ -8,11 +8,12 @@
 #include <optional>
 
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/new_file.h"
 #include "engine/nasbackup.h"
 #include "engine/passphrase.h"
 #include "engine/set/run_lock.h"
+#include "engine/storage_keys.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
 
@@ -38,30 +39,67 @@ bool is_device(const std::string& path, LifelineState& lifeline) {
   return ::stat(path.c_str(), &info) == 0 && S_ISBLK(info.st_mode);
 }
 
-JobReport convert_one(const ConvertOptions& options, const JobControl& control) {
+/// Two names of one place in one cluster, as far as names can tell.
+bool same_image(const std::string& a, const std::string& b) {
+  return is_rbd_location(a) && is_rbd_location(b) && location_for_people(a) == location_for_people(b);
+}
+
+void check_places(const ConvertOptions& options) {
+  if (same_image(options.source, options.target))
+    throw Fault(FaultKind::usage, location_for_people(options.target) + ": is the source too");
+  if (is_rbd_location(options.target) && options.target_format == "qcow2")
+    throw Fault(FaultKind::usage, location_for_people(options.target) + ": a qcow2 cannot grow there; write -O raw");
+}
+
+/// Where the image is written until it is whole, and how it gets its name then. What is written in place has one.
+class Destination {
+ public:
+  Destination(const ConvertOptions& options, LifelineState& state) : place_(options.target) {
+    if (is_rbd_location(options.target)) {
+      rbd_ = begin_rbd_target(options.target, options.force, {rbd_keys_of(options.storage_keys), options.io_timeout, &state});
+      place_ = rbd_->location();
+    } else if (!is_remote(options.target) && !is_null_target(options.target) && !is_device(options.target, state)) {
+      const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+      file_.emplace(options.target, options.force, state, alive);
+      place_ = file_->hidden_path();
+    }
+  }
+
+  TargetPlace place(const ConvertOptions& options) const {
+    return {place_, options.target_format, compression_of(options), nullptr, "", rbd_ && rbd_->is_new()};
+  }
+  void publish() {
+    if (file_) file_->publish();
+    if (rbd_) rbd_->publish();
+  }
+
+ private:
+  std::string place_;
+  std::optional<NewFile> file_;
+  std::unique_ptr<RbdTargetImage> rbd_;
+};
+
+JobReport convert_one(ConvertOptions options, const JobControl& control) {
   check_formats(options);
   check_encryption(options);
+  options.source = without_key(std::move(options.source), options.storage_keys);
+  options.target = without_key(std::move(options.target), options.storage_keys);
+  check_places(options);
   const auto began = std::chrono::steady_clock::now();
   const auto lifeline = control.lifeline ? control.lifeline : std::make_shared<Lifeline>();
   LifelineState& state = lifeline->state();
-  // What is written in place has no name to give at the end.
-  const bool in_place = is_nbd_uri(options.target) || is_null_target(options.target) || is_device(options.target, state);
-  std::optional<NewFile> file;
-  if (!in_place) {
-    const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
-    file.emplace(options.target, options.force, state, alive);
-  }
+  Destination destination(options, state);
   Transfer transfer(options, state, control);
   const TransferDisk disk{"disk0",
-                          nbd_uri_for_people(options.source),
+                          location_for_people(options.source),
                           {options.source, options.source_format, options.shared_source},
-                          {file ? file->hidden_path() : options.target, options.target_format, compression_of(options), nullptr}};
+                          destination.place(options)};
   JobReport report;
   report.disks = transfer.run({disk});
   report.stretching_cpu_seconds = transfer.stretching_cpu_seconds();
   state.phase = "publishing";
-  if (file) file->publish();
-  report.image = report.disks.front().image = nbd_uri_for_people(options.target);
+  destination.publish();
+  report.image = report.disks.front().image = location_for_people(options.target);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return report;
 }

@@ -7,7 +7,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/image_probe.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/job_state.h"
 #include "engine/luks_image.h"
 #include "engine/nasbackup.h"
@@ -57,7 +57,7 @@ class Describer {
         state_(state_of(control)) {}
 
   ImageInfo describe(const std::string& path) {
-    if (is_nbd_uri(path)) throw Fault(FaultKind::usage, nbd_uri_for_people(path) + ": is no file; only files are told of");
+    if (is_remote(path)) throw Fault(FaultKind::usage, location_for_people(path) + ": is no file; only files are told of");
     ImageBytes bytes(path, state_);
     const ProbedImage image = probe_image(bytes);
     ImageInfo info;
@@ -210,8 +210,6 @@ std::vector<SetInfo> describe_all(const std::string& dir, const JobControl& cont
 }  // namespace
 
 const char* version() noexcept { return NASBACKUP_VERSION; }
-
-std::string location_for_people(const std::string& location) { return nbd_uri_for_people(location); }
 
 ImageInfo image_info(const InfoOptions& options, const JobControl& control) {
   return translate_faults([&] { return Describer(options, Look::at_clusters, control).describe(options.path); });

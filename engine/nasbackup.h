@@ -125,6 +125,14 @@ class Passphrase {
   std::shared_ptr<const crypto::Secret> secret_;
 };
 
+/// Keys of Ceph clients, by the names that rbd: locations give them (`stored_key=NAME` in place of `key=…`): a location is shown
+/// and copied, a key never is.
+using StorageKeys = std::map<std::string, std::shared_ptr<const Passphrase>>;
+
+/// Moves the keys of all rbd: locations in `text`, which may stand there among other words, to `keys`. They are overwritten in
+/// `text`; returned is the text with their names in their places.
+std::string take_storage_keys(char* text, StorageKeys& keys);
+
 /// How often PBKDF2 hashes for a key slot: a number and not a time, so that a busy host writes no weak slot.
 inline constexpr std::uint32_t kPbkdfIterations = 2'000'000;
 
@@ -177,17 +185,18 @@ struct TransferOptions {
   std::string compression;                    ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
   std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
   std::vector<std::shared_ptr<const Passphrase>> source_keys;  ///< for an encrypted source: each is tried
+  StorageKeys storage_keys;                           ///< that rbd: locations name
   std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
   bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
   RateLimit limit;                                    ///< on reading
   std::string rate_group;                             ///< shares one limit with all jobs of this host that name it; empty: none
-  std::chrono::seconds io_timeout{60};                ///< an NBD source that neither sends nor takes anything so long is given up
+  std::chrono::seconds io_timeout{60};                ///< an NBD server or a Ceph cluster that does not answer so long is given up
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
 struct BackupOptions : TransferOptions {
   std::string vm;                            ///< the domain's name; with `sources` the set's name
-  std::vector<std::string> sources;          ///< --disk SRC without libvirt: path or nbd URI
+  std::vector<std::string> sources;          ///< --disk SRC without libvirt: path, nbd URI or rbd: location
   std::string source_format;                 ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
   std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
   std::string set;                           ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
@@ -219,12 +228,12 @@ HypervisorVersions hypervisor_versions(const std::string& connect);
 
 /// One image to another.
 struct ConvertOptions : TransferOptions {
-  std::string source;                   ///< path, nbd:// or nbd+unix:// URI
+  std::string source;                   ///< path, nbd:// or nbd+unix:// URI, or rbd: location
   std::string source_format;            ///< "raw", "qcow2", "luks", or empty to probe
-  std::string target;                   ///< path, nbd URI, or "null:"
+  std::string target;                   ///< path, nbd URI, rbd: location, or "null:"
   std::string target_format = "qcow2";  ///< "qcow2", "raw", or "luks" (a raw disk in a LUKS container)
   bool shared_source = false;           ///< -U: do not look at image locks of the source
-  bool force = false;                   ///< replace a target file that exists
+  bool force = false;                   ///< replace a target file that exists, or write over a Ceph image; never what is in use
 };
 
 /// What happened to one disk.
@@ -304,9 +313,9 @@ struct RestoreOptions : TransferOptions {
   std::string path;           ///< a set, DIR/VM for its newest, or an image
   std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe
   std::string to;             ///< directory for the disks that have no target of their own; empty: only those with one
-  std::map<std::string, std::string> targets;  ///< by the disk's name, id or file: a path, a block device, an NBD URI
-  std::string target_format;                   ///< of files: "qcow2" or "raw"; empty: qcow2. Devices and NBD exports get raw disks
-  bool force = false;                          ///< replace files that exist, and write over devices; never what is in use
+  std::map<std::string, std::string> targets;  ///< by the disk's name, id or file: a path, a block device, an NBD URI, an rbd: location
+  std::string target_format;                   ///< of files: "qcow2" or "raw"; empty: qcow2. Everything else gets raw disks
+  bool force = false;                          ///< replace files that exist, and write over devices and Ceph images; never what is in use
   bool dry_run = false;                        ///< only say what would be done
   std::string new_name;                        ///< of the domain; empty: as it was
   bool new_uuid = false;                       ///< libvirt draws one

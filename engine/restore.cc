@@ -12,11 +12,12 @@
 #include <optional>
 
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/new_file.h"
 #include "engine/job_state.h"
 #include "engine/set/free_space.h"
 #include "engine/set/run_lock.h"
+#include "engine/storage_keys.h"
 #include "engine/stored_disks.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
@@ -38,7 +39,7 @@ std::string absolute(const std::string& path) { return std::filesystem::absolute
 /// A disk on its way.
 struct Plan {
   std::size_t index = 0;  ///< of the stored disks
-  std::string target;     ///< path or NBD URI
+  std::string target;     ///< path, NBD URI or rbd: location
   std::string format;
   vm::RestoredPlace::Kind kind = vm::RestoredPlace::Kind::file;
 };
@@ -60,6 +61,7 @@ class Restoration {
         stored_(options.path, options.source_format, options, control) {
     control_.lifeline = lifeline_;
     options_.encrypt = nullptr;
+    for (auto& [name, target] : options_.targets) target = without_key(std::move(target), options_.storage_keys);
   }
 
   RestoreReport run() {
@@ -71,10 +73,11 @@ class Restoration {
     refuse_disks_of_domains();
     check_room();
     if (options_.dry_run) return describe();
-    begin_files();
+    begin_targets();
     copy();
     if (domain_) add_small_files();
     lifeline_->state().phase = "publishing";
+    for (const auto& image : rbd_images_) image->publish();
     for (const auto& file : files_) file->publish();
     if (options_.define) define();
     return std::move(report_);
@@ -98,7 +101,7 @@ class Restoration {
     }
     for (const Plan& plan : plans_)
       if (std::count_if(plans_.begin(), plans_.end(), [&](const Plan& other) { return other.target == plan.target || other.index == plan.index; }) > 1)
-        throw Fault(FaultKind::usage, "--disk: " + nbd_uri_for_people(plan.target) + ": two disks would go there, or one to two places");
+        throw Fault(FaultKind::usage, "--disk: " + location_for_people(plan.target) + ": two disks would go there, or one to two places");
   }
 
   std::size_t index_of(const std::string& name) const {
@@ -111,11 +114,11 @@ class Restoration {
     throw Fault(FaultKind::usage, "--disk: " + name + ": there is no such disk (there is " + there + ")");
   }
 
-  /// A device or an export holds a raw disk; a file what was asked for.
+  /// A device, an export or a Ceph image holds a raw disk; a file what was asked for.
   Plan plan_for(std::size_t index, const std::string& target) {
     Plan plan{index, target, options_.target_format.empty() ? "qcow2" : options_.target_format, vm::RestoredPlace::Kind::file};
-    if (is_nbd_uri(target)) {
-      plan.kind = vm::RestoredPlace::Kind::nbd;
+    if (is_remote(target)) {
+      plan.kind = is_nbd_uri(target) ? vm::RestoredPlace::Kind::nbd : vm::RestoredPlace::Kind::rbd;
       plan.format = "raw";
       return plan;
     }
@@ -184,7 +187,7 @@ class Restoration {
       DiskReport disk;
       disk.name = stored_.disks()[plan.index].name;
       disk.source = stored_.disks()[plan.index].path;
-      disk.image = nbd_uri_for_people(plan.target);
+      disk.image = location_for_people(plan.target);
       disk.virtual_size = stored_.disks()[plan.index].virtual_size.value_or(0);
       report_.disks.push_back(std::move(disk));
     }
@@ -193,9 +196,19 @@ class Restoration {
 
   // ---- copying ---------------------------------------------------------------------------------------------------------------
 
-  void begin_files() {
-    for (const Plan& plan : plans_)
-      if (plan.kind == vm::RestoredPlace::Kind::file) new_file(plan.target);
+  /// Where each disk is written until all of them are whole.
+  void begin_targets() {
+    for (const Plan& plan : plans_) {
+      TargetPlace place{plan.target, plan.format, std::nullopt, nullptr};
+      if (plan.kind == vm::RestoredPlace::Kind::file) place.location = new_file(plan.target).hidden_path();
+      if (plan.kind == vm::RestoredPlace::Kind::rbd) {
+        const auto& image = rbd_images_.emplace_back(
+            begin_rbd_target(plan.target, options_.force, {rbd_keys_of(options_.storage_keys), options_.io_timeout, &state()}));
+        place.location = image->location();
+        place.create = image->is_new();
+      }
+      places_.push_back(std::move(place));
+    }
   }
 
   NewFile& new_file(const std::string& path) {
@@ -205,15 +218,13 @@ class Restoration {
 
   void copy() {
     std::vector<TransferDisk> disks;
-    std::size_t file = 0;
-    for (const Plan& plan : plans_) {
-      const StoredDisk& stored = stored_.disks()[plan.index];
-      const std::string place = plan.kind == vm::RestoredPlace::Kind::file ? files_[file++]->hidden_path() : plan.target;
-      disks.push_back({stored.name, stored.path, source_of(plan), {place, plan.format, std::nullopt, nullptr}});
+    for (std::size_t i = 0; i < plans_.size(); ++i) {
+      const StoredDisk& stored = stored_.disks()[plans_[i].index];
+      disks.push_back({stored.name, stored.path, source_of(plans_[i]), places_[i]});
     }
     Transfer transfer(options_, state(), control_);
     report_.disks = transfer.run(disks);
-    for (std::size_t i = 0; i < plans_.size(); ++i) report_.disks[i].image = nbd_uri_for_people(plans_[i].target);
+    for (std::size_t i = 0; i < plans_.size(); ++i) report_.disks[i].image = location_for_people(plans_[i].target);
   }
 
   SourcePlace source_of(const Plan& plan) {
@@ -250,7 +261,7 @@ class Restoration {
       throw Fault(FaultKind::damaged, stored_.set()->path() + "/" + xml_file->name + ": name: " + name + ", cannot be that of a file");
     for (const Plan& plan : plans_)
       changes.disks[stored_.disks()[plan.index].name] = {
-          plan.kind, plan.kind == vm::RestoredPlace::Kind::nbd ? plan.target : absolute(plan.target), plan.format};
+          plan.kind, is_remote(plan.target) ? plan.target : absolute(plan.target), plan.format};
     PlannedDomain domain{name, options_.to + "/" + name + ".xml", "", ""};
     if (find_file(kNvram) != nullptr) domain.nvram = options_.to + "/" + name + "_VARS.fd";
     if (!domain.nvram.empty()) changes.nvram = absolute(domain.nvram);
@@ -305,7 +316,9 @@ class Restoration {
   std::vector<Plan> plans_;
   std::optional<PlannedDomain> domain_;
   std::string tpm_file_;  // the last of them; empty: there is none
-  std::vector<std::unique_ptr<NewFile>> files_;  // those of plans_ that are files, in their order; then the small ones
+  std::vector<TargetPlace> places_;                           // of plans_, in their order
+  std::vector<std::unique_ptr<NewFile>> files_;               // those of plans_ that are files, and the small ones
+  std::vector<std::unique_ptr<RbdTargetImage>> rbd_images_;   // those that are Ceph images
   RestoreReport report_;
 };
 

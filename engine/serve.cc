@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/rate_control.h"
@@ -90,7 +90,7 @@ class Serving {
   }
 
   void tell(const nbd::ExportFacts& facts, const std::string& source, const ListeningSocket& socket) {
-    const ServedExport served{facts.name, socket.uri(facts.name), nbd_uri_for_people(source), facts.size};
+    const ServedExport served{facts.name, socket.uri(facts.name), location_for_people(source), facts.size};
     report_.exports.push_back(served);
     lifeline_->state().total_bytes += facts.size;
     if (control_.on_message)

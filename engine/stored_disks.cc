@@ -5,7 +5,7 @@
 #include "engine/stored_disks.h"
 
 #include "engine/io/image_bytes.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/job_state.h"
 #include "engine/luks_image.h"
 
@@ -37,6 +37,7 @@ StoredDisks::StoredDisks(const std::string& path, const std::string& format, con
 }
 
 void StoredDisks::add_image(const std::string& path, const std::string& format, const JobControl& control) {
+  if (is_rbd_location(path)) throw Fault(FaultKind::usage, location_for_people(path) + ": is neither a set nor a file; convert reads it");
   StoredDisk disk{stem_of(path), stem_of(path), path, format, 0, std::nullopt};
   if (!is_nbd_uri(path)) disk.stored_bytes = ImageBytes(path, state_of(control)).file_size();
   disks_.push_back(std::move(disk));

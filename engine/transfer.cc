@@ -10,6 +10,7 @@
 #include "engine/io/lifeline_state.h"
 #include "engine/luks_image.h"
 #include "engine/pipeline/task_group.h"
+#include "engine/storage_keys.h"
 #include "formats/format_error.h"
 #include "formats/qcow2_format.h"
 
@@ -162,7 +163,8 @@ std::size_t Transfer::most_at_once(const std::deque<DiskCopy>& copies) const {
 std::uint64_t Transfer::buffers() const noexcept { return options_.memory - kBesideBuffers; }
 
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
-  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size};
+  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size,
+          rbd_keys_of(options_.storage_keys)};
 }
 
 }  // namespace nasbackup

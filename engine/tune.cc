@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/nbd_source.h"
 #include "engine/nasbackup.h"
 #include "engine/translate_faults.h"
@@ -91,7 +91,7 @@ class Tuning {
   }
 
   void conclude() {
-    report_.source = nbd_uri_for_people(options_.source);
+    report_.source = location_for_people(options_.source);
     report_.target = trials_.target();
     report_.virtual_size = trials_.virtual_size();
     report_.page_cache = trials_.page_cache();

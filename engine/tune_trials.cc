@@ -14,10 +14,11 @@
 #include "crypto/random_source.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/new_file.h"
 #include "engine/io/page_cache.h"
 #include "engine/set/run_lock.h"
+#include "engine/storage_keys.h"
 #include "engine/transfer.h"
 
 namespace nasbackup {
@@ -95,7 +96,7 @@ void TuneTrials::look_around(std::chrono::nanoseconds time) {
   JobLoop job(1, control_.stop);
   const std::int64_t until = monotonic_ns() + time.count();
   job.run([&]() -> asio::awaitable<void> { return walk(job, until); });
-  if (data_.empty()) throw Fault(FaultKind::source, nbd_uri_for_people(options_.source) + ": holds no data to measure with");
+  if (data_.empty()) throw Fault(FaultKind::source, location_for_people(options_.source) + ": holds no data to measure with");
   choose(largest_sample(), {});
   look_at_page_cache();
 }
@@ -104,6 +105,7 @@ void TuneTrials::look_around(std::chrono::nanoseconds time) {
 asio::awaitable<OpenedSource> TuneTrials::open_with_most(JobLoop& job) {
   const SourcePlace place{options_.source, options_.source_format, options_.shared_source};
   PipelineBounds bounds;
+  bounds.rbd_keys = rbd_keys_of(options_.storage_keys);
   bounds.connections = kMostConnections;
   bounds.io_timeout = std::min(options_.io_timeout, kConnectTimeout);
   try {
@@ -134,7 +136,7 @@ asio::awaitable<void> TuneTrials::walk(JobLoop& job, std::int64_t until) {
 
 // What is in memory is read from there, as a backup of it would be now; what is not must not get there by the first trial.
 void TuneTrials::look_at_page_cache() {
-  if (is_nbd_uri(options_.source)) return;
+  if (is_remote(options_.source)) return;
   if (options_.source_format != "raw" && probe_image(ImageBytes(options_.source, &state())).format != ImageFormat::raw)
     return;  // the sample lies elsewhere in the file
   const double share = cached_share(options_.source, sample_->ranges, &state());
@@ -183,7 +185,7 @@ TuneTrial TuneTrials::run(const TuneSettings& settings, const TuneRecipe& recipe
   SourcePlace source{options_.source, options_.source_format, options_.shared_source};
   source.sample = sample_;
   const TargetPlace target{file ? file->hidden_path() : target_, "qcow2", compression_of(options), nullptr};
-  const DiskReport disk = transfer.run({{"disk0", nbd_uri_for_people(options_.source), source, target}}).front();
+  const DiskReport disk = transfer.run({{"disk0", location_for_people(options_.source), source, target}}).front();
   return trial_of(settings, recipe, disk, options_.cluster_size);
 }
 

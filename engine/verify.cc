@@ -10,7 +10,7 @@
 
 #include "engine/io/image_chain.h"
 #include "engine/io/lifeline_state.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/page_cache.h"
 #include "engine/job_state.h"
 #include "engine/stored_disks.h"
@@ -67,7 +67,7 @@ class Verification {
   }
 
   VerifyReport run() {
-    report_.path = stored_.set() != nullptr ? stored_.set()->path() : nbd_uri_for_people(options_.path);
+    report_.path = stored_.set() != nullptr ? stored_.set()->path() : location_for_people(options_.path);
     report_.proved = stored_.set() != nullptr;
     if (stored_.set() != nullptr)
       for (const std::string& line : stored_.set()->damage()) report_.damage.push_back({"", "", {}, {}, {}, line});

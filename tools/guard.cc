@@ -54,7 +54,7 @@ Guard::Guard(Lifeline& lifeline, LogFile& log, std::span<const PassphrasePlaces*
     ::setsid();
     replace_stdio(-1);
     log.forget();
-    close_descriptors(secrets);
+    forget_secrets(secrets);
     orders.write_end.close();
     alive.write_end.close();
     stand_by(lifeline, orders.read_end.get(), alive.read_end.get());

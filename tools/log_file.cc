@@ -47,7 +47,7 @@ LogFile::LogFile(const std::string& path, std::chrono::seconds timeout, std::spa
   if (writer_ == 0) {
     lines.write_end.close();
     answer.read_end.close();
-    close_descriptors(others);
+    forget_secrets(others);
     write_log(path, lines.read_end.get(), answer.write_end.get());
   }
   answer.write_end.close();

@@ -91,7 +91,7 @@ int run_verb(Request request) {
   return finish(request.json, result, text);
 }
 
-int run(const std::vector<std::string>& words) {
+int run(const std::vector<std::string>& words, PassphrasePlaces storage_keys) {
   const std::string text = text_without_verb(words);
   if (!text.empty()) return print(text) ? 0 : 1;
   const auto options_end = std::find(words.begin(), words.end(), "--");
@@ -101,7 +101,9 @@ int run(const std::vector<std::string>& words) {
     if (line.has("help")) return print(verb_help(*line.verb)) ? 0 : 1;
     cloudstack::add_details(line);
     add_configuration(line);
-    return run_verb(make_request(line));
+    Request request = make_request(line);
+    request.storage_keys = std::move(storage_keys);
+    return run_verb(std::move(request));
   } catch (const UsageError& error) {
     Console(STDERR_FILENO, false).line(std::string("nasbackup: ") + error.what());
     return finish(json, error_result(Outcome::usage, error.what()), "");
@@ -114,8 +116,10 @@ int run(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   nasbackup::tools::fill_stdio();
+  std::vector<std::string> words;
+  auto storage_keys = nasbackup::tools::take_storage_keys({argv + 1, argv + argc}, words);
   // Not by return: what asks libvirt in a thread of its own may still be at it.
-  const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
   namespace tools = nasbackup::tools;
-  ::_exit(tools::cloudstack::is_front_end(argv[0]) ? tools::cloudstack::run_call(words) : tools::run(words));
+  ::_exit(tools::cloudstack::is_front_end(argv[0]) ? tools::cloudstack::run_call(words, std::move(storage_keys))
+                                                   : tools::run(words, std::move(storage_keys)));
 }

@@ -48,7 +48,8 @@ std::string entries(Verbs verb, bool common) {
 
 constexpr std::string_view kPlaces = R"(.SH NAMES OF IMAGES
 \fISRC\fR and \fIDST\fR are a path, \fBnbd://\fIHOST\fR[:\fIPORT\fR]\fB/\fIEXPORT\fR or
-\fBnbd+unix:///\fIEXPORT\fB?socket=\fIPATH\fR. The target \fBnull:\fR takes everything and keeps nothing.
+\fBnbd+unix:///\fIEXPORT\fB?socket=\fIPATH\fR, or an image of a Ceph cluster,
+\fBrbd:\fIPOOL\fB/\fIIMAGE\fR[\fB@\fISNAPSHOT\fR][\fB:\fIOPTION\fB=\fIVALUE\fR...] as QEMU writes it. The target \fBnull:\fR takes everything and keeps nothing.
 A \fISET\fR is a set's directory, or \fIDIR\fB/\fIVM\fR for its newest.
 .SH SIZES AND RATES
 A size is a number of bytes, or a number with K, M, G, T (or KiB, MiB ...), powers of 1024. A rate is a number of MiB per

@@ -11,7 +11,7 @@ namespace {
 constexpr Verb kVerbTable[] = {
     {kBackup, "backup", "VM --to DIR", 0, 1, "back up a libvirt VM, running or shut off, into a new set under DIR/VM/",
      "--disk SRC ... --name NAME --to DIR"},
-    {kConvert, "convert", "SRC DST", 2, 2, "write one image from another: raw files, devices and NBD exports to qcow2 or raw",
+    {kConvert, "convert", "SRC DST", 2, 2, "write one image from another: raw files, devices, NBD exports and Ceph images to qcow2 or raw",
      ""},
     {kRestore, "restore", "SET|IMAGE --to DIR", 1, 1, "put the disks of a set, or an image, back: compared with their digests on the way",
      "SET --disk NAME=TARGET ..."},
@@ -36,7 +36,7 @@ constexpr Option kOptionTable[] = {
     {"to", 0, Value::required, "DIR", kBackup | kTune | kRestore,
      "directory of the sets, or of what is restored, or in which tune writes a hidden file for a moment; null: keeps nothing"},
     {"disk", 0, Value::required, "NAME|SRC|NAME=TARGET", kBackup | kRestore,
-     "of a VM: only this disk (vda); without a VM: an image to back up (path or NBD URI); restore: puts this disk there", "all disks", true,
+     "of a VM: only this disk (vda); without a VM: an image to back up (path, NBD URI or rbd: location); restore: puts this disk there", "all disks", true,
      "", true},
     {"exclude", 0, Value::required, "NAME", kBackup, "all disks of the VM but this one", "", true, "", true},
     {"name", 0, Value::required, "NAME", kBackup, "without a VM: the name that the set gets in place of the VM's", "", false, "",

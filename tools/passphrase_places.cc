@@ -54,12 +54,12 @@ std::shared_ptr<const Passphrase> read_one(const PassphrasePlace& place, const J
 PassphrasePlace place_of_file(const std::string& path) {
   const int descriptor = named_descriptor(path);
   if (descriptor >= 0) return place_of_descriptor(descriptor);
-  return {PassphrasePlace::Kind::file, path, -1};
+  return {PassphrasePlace::Kind::file, path};
 }
 
 PassphrasePlace place_of_descriptor(int descriptor) { return {PassphrasePlace::Kind::descriptor, {}, descriptor}; }
 
-PassphrasePlace place_of_command(const std::string& command) { return {PassphrasePlace::Kind::command, command, -1}; }
+PassphrasePlace place_of_command(const std::string& command) { return {PassphrasePlace::Kind::command, command}; }
 
 PassphrasePlace place_of_passphrase(std::shared_ptr<const Passphrase> passphrase) {
   return {PassphrasePlace::Kind::ready, {}, -1, std::move(passphrase)};
@@ -85,11 +85,26 @@ void close_all_but(std::span<PassphrasePlaces* const> kept) {
   ::close_range(static_cast<unsigned>(next), ~0u, 0);
 }
 
-void close_descriptors(std::span<const PassphrasePlaces* const> secrets) noexcept {
+void forget_secrets(std::span<const PassphrasePlaces* const> secrets) noexcept {
   for (const PassphrasePlaces* places : secrets)
-    for (const PassphrasePlace& place : *places)
+    for (const PassphrasePlace& place : *places) {
       if (place.kind == PassphrasePlace::Kind::descriptor) ::close(place.descriptor);
+      if (place.keys) place.keys->clear();
+    }
 }
+
+PassphrasePlaces take_storage_keys(std::span<char* const> arguments, std::vector<std::string>& words) {
+  const auto keys = std::make_shared<StorageKeys>();
+  bool clusters = false;
+  for (char* argument : arguments) {
+    clusters = clusters || std::string_view(argument).find("rbd:") != std::string_view::npos;
+    words.push_back(nasbackup::take_storage_keys(argument, *keys));
+  }
+  if (!clusters) return {};
+  return {{PassphrasePlace::Kind::memory, {}, -1, keys}};
+}
+
+StorageKeys storage_keys_of(const PassphrasePlaces& places) { return places.empty() ? StorageKeys() : *places.front().keys; }
 
 std::vector<std::shared_ptr<const Passphrase>> read_passphrases(const PassphrasePlaces& places, const JobControl& control) {
   std::vector<std::shared_ptr<const Passphrase>> read;

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Where passphrases are to be read from. The command line only says so; the bytes are read by the worker, because a path may
-// hang, and by nobody else. Not for several threads at once.
+// hang, and by nobody else. Keys of Ceph clients stand on the command line itself: they are taken from there before anything else
+// happens, and only the worker keeps them. Not for several threads at once.
 #pragma once
 
 #include <memory>
@@ -15,11 +16,12 @@
 namespace nasbackup::tools {
 
 struct PassphrasePlace {
-  enum class Kind { file, descriptor, command, ready };
+  enum class Kind { file, descriptor, command, ready, memory };
   Kind kind = Kind::file;
   std::string text;     ///< path or command
   int descriptor = -1;  ///< as the caller named it; close_all_but() moves it out of stdio's way
-  std::shared_ptr<const Passphrase> ready = nullptr;
+  std::shared_ptr<const Passphrase> ready = nullptr;  ///< of Kind::ready
+  std::shared_ptr<StorageKeys> keys = nullptr;        ///< of Kind::memory
 };
 
 using PassphrasePlaces = std::vector<PassphrasePlace>;
@@ -41,7 +43,14 @@ std::string file_of(const PassphrasePlaces& places);
 void close_all_but(std::span<PassphrasePlaces* const> kept);
 
 /// In a process that is not to read them.
-void close_descriptors(std::span<const PassphrasePlaces* const> secrets) noexcept;
+void forget_secrets(std::span<const PassphrasePlaces* const> secrets) noexcept;
+
+/// Takes the keys that stand on the command line out of it, so that the list of processes does not show them, and puts their names
+/// in their places in `words`. Empty: there are no rbd: locations.
+PassphrasePlaces take_storage_keys(std::span<char* const> arguments, std::vector<std::string>& words);
+
+/// What take_storage_keys() took. Throws nasbackup::Error.
+StorageKeys storage_keys_of(const PassphrasePlaces& places);
 
 /// Reads all of them, each to its end; descriptors are closed. Throws nasbackup::Error.
 std::vector<std::shared_ptr<const Passphrase>> read_passphrases(const PassphrasePlaces& places, const JobControl& control);

@@ -45,6 +45,7 @@ struct Request {
   PassphrasePlaces passphrases;     ///< that open, or that encrypt
   PassphrasePlaces new_passphrase;  ///< one, of key add
   PassphrasePlaces source_keys;     ///< that open what a writing verb reads
+  PassphrasePlaces storage_keys;    ///< of Ceph clients, taken from the command line; not empty when it names their images
   std::string path;                 ///< of info, list, delete, key, check, verify and restore
   bool json = false;
   bool verbose = false;
@@ -61,9 +62,12 @@ struct Request {
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
-  std::array<const PassphrasePlaces*, 3> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
-  std::array<PassphrasePlaces*, 3> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys}; }
-  bool has_secrets() const noexcept { return with_secrets || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty(); }
+  std::array<const PassphrasePlaces*, 4> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys, &storage_keys}; }
+  std::array<PassphrasePlaces*, 4> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys, &storage_keys}; }
+  /// Also of a cluster whose key librados reads from a file of its own.
+  bool has_secrets() const noexcept {
+    return with_secrets || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty() || !storage_keys.empty();
+  }
   /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {
     if (verb == kBackup) return backup;

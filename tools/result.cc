@@ -176,6 +176,7 @@ template <class Options>
 Options with_passphrases(Options options, const Request& request, const JobControl& control) {
   if (!request.passphrases.empty()) options.encrypt = read_passphrases(request.passphrases, control).front();
   for (auto& key : read_passphrases(request.source_keys, control)) options.source_keys.push_back(std::move(key));
+  for (auto& [name, key] : storage_keys_of(request.storage_keys)) options.storage_keys.emplace(name, key);
   return options;
 }
 
@@ -204,6 +205,7 @@ Json json_of(const Damage& damage) {
 template <class Options>
 Options opened_by_passphrases(Options options, const Request& request, const JobControl& control) {
   options.source_keys = read_passphrases(request.passphrases, control);
+  options.storage_keys = storage_keys_of(request.storage_keys);
   return options;
 }
 

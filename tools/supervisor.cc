@@ -139,8 +139,8 @@ class Supervisor {
       run_worker(request_, lifeline_,
                  {std::move(control.read_end), std::move(messages.write_end), std::move(result.write_end), std::move(alive)});
     }
-    // Read by the worker alone, and once.
-    close_descriptors(request_.secrets());
+    // The worker's alone.
+    forget_secrets(request_.secrets());
     control_ = std::move(control.write_end);
     messages_ = std::move(messages.read_end);
     result_ = std::move(result.read_end);

@@ -35,6 +35,7 @@ def time_goals():
     yield against("libvirt", "Vm", "virtnbdbackup -l full + sync", 0.25, "VM: against virtnbdbackup")
     yield against("nbdkit", "NbdkitMemory", QEMU, 0.85, "nbdkit memory: against qemu-img convert")
     yield against("nbdkit", "NbdkitFile", QEMU, 0.85, "nbdkit file: against qemu-img convert")
+    yield against("rbd", "RbdImage", QEMU, 0.6, "Ceph image: against qemu-img convert")
     yield against("raw", "RawFile", QEMU_RAW, 0.8, "raw file: against qemu-img convert")
     yield alone("empty", "EmptyFile", OURS, 2, "s", "empty disk, sparse file", stats.seconds)
     yield alone("empty", "EmptyNbd", OURS, 2, "s", "empty disk, nbdkit null", stats.seconds)

@@ -42,14 +42,6 @@ bool covers(std::vector<std::pair<std::uint64_t, std::uint64_t>>& chunks, std::p
 
 }  // namespace
 
-std::string nbd_uri_for_people(const std::string& uri) {
-  const auto scheme = uri.find("://");
-  const auto at = uri.find('@');
-  const auto path = scheme == std::string::npos ? std::string::npos : uri.find('/', scheme + 3);
-  if (scheme == std::string::npos || at == std::string::npos || (path != std::string::npos && at > path)) return uri;
-  return uri.substr(0, scheme + 3) + uri.substr(at + 1);
-}
-
 /// A command under way: lives in the frame of the coroutine that waits for it. libnbd's callbacks fill it in.
 struct NbdConnection::Command {
   explicit Command(NbdConnection& owner) : connection(owner), completed(owner.loop_) {}

@@ -18,6 +18,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 
 #include "engine/io/fault.h"
+#include "engine/io/location.h"
 #include "engine/io/stop_signal.h"
 #include "engine/io/wakeup.h"
 
@@ -43,9 +44,6 @@ struct NbdExport {
   bool has_allocation = false;  ///< the context base:allocation was granted
 };
 
-/// The URI without what it may hold of secrets.
-std::string nbd_uri_for_people(const std::string& uri);
-
 class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
  public:
   struct Options {
@@ -69,7 +67,7 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   asio::awaitable<std::vector<NbdExtent>> block_status(std::uint64_t offset, std::uint64_t length);
 
   /// The URI for messages.
-  std::string name() const { return nbd_uri_for_people(options_.uri); }
+  std::string name() const { return location_for_people(options_.uri); }
   unsigned commands_under_way() const noexcept { return under_way_; }
 
  private:

@@ -81,7 +81,7 @@ asio::awaitable<std::unique_ptr<NbdSource>> NbdSource::open(asio::any_io_executo
 }
 
 asio::awaitable<void> NbdSource::connect() {
-  const std::string name = nbd_uri_for_people(options_.uri);
+  const std::string name = location_for_people(options_.uri);
   export_ = co_await add_connection();
   check_block_sizes(export_, name);
   const unsigned wanted = options_.connections != 0 ? options_.connections : kDefaultConnections;

@@ -13,7 +13,7 @@
 #include "engine/io/image_source.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/io/luks_target.h"
-#include "engine/io/nbd_connection.h"
+#include "engine/io/location.h"
 #include "engine/io/nbd_source.h"
 #include "engine/io/nbd_target.h"
 #include "engine/io/on_thread.h"
@@ -42,13 +42,21 @@ bool is_block_device(const std::string& path, LifelineState* lifeline) {
   return ::stat(path.c_str(), &info) == 0 && S_ISBLK(info.st_mode);
 }
 
+RbdThreads threads_of(JobLoop& job) { return {job.executor(), job.pool(), job.stop()}; }
+
+RbdAccess access_with(const PipelineBounds& bounds, LifelineState* lifeline) { return {bounds.rbd_keys, bounds.io_timeout, lifeline}; }
+
 // A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
 asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
                                             LifelineState* lifeline) {
   OpenedSource opened;
+  if (is_remote(place.location) && !place.format.empty() && place.format != "raw")
+    throw Fault(FaultKind::usage, location_for_people(place.location) + ": -f " + place.format + ": what comes over the network is read raw");
+  if (is_rbd_location(place.location)) {
+    opened.source = co_await open_rbd_source(threads_of(job), place.location, access_with(bounds, lifeline), place.shared);
+    co_return opened;
+  }
   if (is_nbd_uri(place.location)) {
-    if (!place.format.empty() && place.format != "raw")
-      throw Fault(FaultKind::usage, nbd_uri_for_people(place.location) + ": -f " + place.format + ": what a server exports is read raw");
     NbdSource::Options options{place.location, bounds.connections, bounds.io_timeout};
     opened.source = co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
     co_return opened;
@@ -68,6 +76,8 @@ asio::awaitable<std::unique_ptr<BlockTarget>> open_target(JobLoop& job, const Ta
   if (is_null_target(place.location)) co_return std::make_unique<NullTarget>();
   if (is_nbd_uri(place.location))
     co_return co_await NbdTarget::open(job.executor(), job.stop(), place.location, bounds.io_timeout, size);
+  if (is_rbd_location(place.location))
+    co_return co_await open_rbd_target(threads_of(job), place.location, access_with(bounds, lifeline), size, place.create);
   if (is_block_device(place.location, lifeline)) co_return FileTarget::open_device(place.location, size, lifeline);
   co_return FileTarget::create(place.location, lifeline);
 }
@@ -158,13 +168,6 @@ unsigned workers_within(std::uint64_t memory, const DiskPipeline& pipeline, cons
 
 }  // namespace
 
-bool is_nbd_uri(const std::string& location) noexcept {
-  return location.starts_with("nbd://") || location.starts_with("nbd+unix://") || location.starts_with("nbds://") ||
-         location.starts_with("nbds+unix://");
-}
-
-bool is_null_target(const std::string& location) noexcept { return location == "null:"; }
-
 asio::awaitable<OpenedSource> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds, LifelineState* lifeline) {
   OpenedSource opened = co_await open_protocol(job, place, bounds, lifeline);
   if (place.on_damage) {
@@ -180,28 +183,29 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   DiskPipeline pipeline;
   OpenedSource opened = co_await open_source(job, source, bounds, lifeline);
   if (opened.encrypted && !source.plaintext_allowed && target.key == nullptr)
-    throw Fault(FaultKind::usage, source.location + ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
+    throw Fault(FaultKind::usage, location_for_people(source.location) + ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
   pipeline.source = std::move(opened.source);
   pipeline.notes = std::move(opened.notes);
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;
-  const bool blank = !is_nbd_uri(target.location) && !is_block_device(target.location, lifeline);
-  if (!blank && !is_raw(target))
-    throw Fault(FaultKind::usage, nbd_uri_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
+  const bool fixed = is_remote(target.location) || is_block_device(target.location, lifeline);
+  const bool blank = !fixed || target.create;
+  if (fixed && !is_raw(target))
+    throw Fault(FaultKind::usage, location_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
   pipeline.proof = source.proof;
   pipeline.unit = std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster),
                             pipeline.proof ? pipeline.proof->piece_size() : 0});
   if (pipeline.proof) pipeline.zero_item = round_up(kZeroesProvenAtOnce, pipeline.unit);
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
-  const auto geometry = geometry_of(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster);
+  const auto geometry = geometry_of(target, location_for_people(source.location), traits.size, pipeline.cluster);
   const std::uint64_t tables = tables_of(geometry) + digest_memory(target, traits.size, pipeline.cluster);
   const std::uint64_t share = bounds.memory - std::min(bounds.memory, tables);
   pipeline.workers = workers_within(share, pipeline, target.compression, traits.depth, job.threads());
   pipeline.memory = tables + memory_of(pipeline.workers, pipeline, target.compression, job.threads());
   pipeline.target = co_await open_target(job, target, room_for(target, traits.size), bounds, lifeline);
   add_format(pipeline, job, target, geometry, blank);
-  add_digests(pipeline, target, nbd_uri_for_people(source.location), lifeline);
+  add_digests(pipeline, target, location_for_people(source.location), lifeline);
   co_return pipeline;
 }
 

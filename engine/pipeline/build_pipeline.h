@@ -10,18 +10,20 @@
 #include <vector>
 
 #include "engine/io/image_key.h"
-#include "formats/luks_key_ring.h"
 #include "engine/io/forgiving_source.h"
 #include "engine/io/image_chain.h"
+#include "engine/io/location.h"
+#include "engine/io/rbd_storage.h"
 #include "engine/io/sample_source.h"
 #include "engine/pipeline/disk_copy.h"
+#include "formats/luks_key_ring.h"
 
 namespace nasbackup {
 
-/// A source: a path, or an nbd:// or nbd+unix:// URI.
+/// A source: a path, an nbd:// or nbd+unix:// URI, or an rbd: location.
 struct SourcePlace {
   std::string location;
-  std::string format;                              ///< as in ImagePlace; an NBD server's disk is raw
+  std::string format;                              ///< as in ImagePlace; what comes over the network is raw
   bool shared = false;                             ///< do not look at image locks
   std::shared_ptr<luks::KeyRing> keys = nullptr;   ///< open what is encrypted; null: none is known
   bool plaintext_allowed = true;                   ///< what is encrypted may be written unencrypted
@@ -31,13 +33,14 @@ struct SourcePlace {
   KnownBacking backing = {};                       ///< of an image
 };
 
-/// A target: a path (a new file, or an existing block device), an NBD URI, or "null:".
+/// A target: a path (a new file, or an existing block device), an NBD URI, an rbd: location, or "null:".
 struct TargetPlace {
   std::string location;
   std::string format;  ///< "qcow2", "raw" or "luks" (a raw disk in a LUKS container)
   std::optional<Compression> compression;
   std::shared_ptr<ImageKey> key;  ///< null: not encrypted
   std::string digests;            ///< path of the new file for the disk's digests; empty: none are taken
+  bool create = false;            ///< of an rbd: location: the image is not there yet
 
   /// When it is encrypted, it is so as a LUKS container: readers do not decrypt compressed clusters inside a qcow2, so what is
   /// compressed too is a compressed qcow2 inside of a container (ARCHITECTURE.md, "What we write, and never write").
@@ -53,13 +56,10 @@ struct PipelineBounds {
   std::uint64_t memory = 0;             ///< bytes, this disk's share: what one worker needs it has anyway
   unsigned connections = 0;             ///< 0: what is best
   std::uint64_t cluster_size = 0;       ///< of a qcow2
-  std::chrono::seconds io_timeout{60};  ///< of an NBD server
+  std::chrono::seconds io_timeout{60};  ///< of an NBD server, or a Ceph cluster
   std::uint64_t item_size = 0;          ///< bytes of neighbours in one read, a power of two; 0: kDefaultItem
+  RbdKeys rbd_keys;                     ///< that locations name
 };
-
-bool is_nbd_uri(const std::string& location) noexcept;
-/// Null: for a location that nothing is kept of.
-bool is_null_target(const std::string& location) noexcept;
 
 struct OpenedSource {
   std::unique_ptr<BlockSource> source;

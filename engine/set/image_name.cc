@@ -22,12 +22,12 @@ std::string_view base_name(std::string_view path) noexcept {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-/// `rbd:<pool>/<id>:mon_host=…`: after the first '/', up to the next ':'.
+/// `rbd:<pool>/<id>:mon_host=…`: of what stands before the options, what is behind the last '/'.
 std::string_view rbd_image(std::string_view source) noexcept {
-  const auto slash = source.find('/');
-  if (slash == std::string_view::npos) return {};
-  const auto image = source.substr(slash + 1);
-  return image.substr(0, image.find(':'));
+  constexpr std::size_t kScheme = 4;
+  const auto names = source.substr(kScheme, source.find(':', kScheme) - kScheme);
+  const auto slash = names.rfind('/');
+  return slash == std::string_view::npos ? std::string_view{} : names.substr(slash + 1);
 }
 
 /// `nbd://host/EXPORT`, `nbd+unix:///EXPORT?socket=…`.

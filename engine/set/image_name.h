@@ -10,7 +10,7 @@
 
 namespace nasbackup::set {
 
-/// The id of a disk from its source: the base name of a path; the part between '/' and ':' of an `rbd:` string; the UUID
+/// The id of a disk from its source: the base name of a path; the part between the last '/' and ':' of an `rbd:` string; the UUID
 /// of /dev/drbd/by-res/cs-<uuid>/0; the export name of an NBD URI. Empty when there is none.
 std::string disk_id(const std::string& source);
 

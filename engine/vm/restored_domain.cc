@@ -9,6 +9,7 @@
 #include <pugixml.hpp>
 
 #include "engine/io/fault.h"
+#include "engine/io/location.h"
 
 namespace nasbackup::vm {
 
@@ -55,18 +56,52 @@ void set_nbd(pugi::xml_node source, const std::string& uri) {
   set(host, "port", colon == std::string::npos ? "10809" : authority.substr(colon + 1));
 }
 
+/// `mon_host`: addresses that libvirt's XML cannot say ("[v2:…]") are left to the host's ceph.conf.
+void add_monitors(pugi::xml_node source, std::string_view monitors) {
+  while (!monitors.empty()) {
+    const std::size_t end = std::min(monitors.find_first_of("; ,"), monitors.size());
+    const std::string monitor(monitors.substr(0, end));
+    monitors.remove_prefix(std::min(end + 1, monitors.size()));
+    if (monitor.empty() || monitor.starts_with("[v")) continue;
+    const std::size_t colon = monitor.ends_with(']') ? std::string::npos : monitor.rfind(':');
+    pugi::xml_node host = source.append_child("host");
+    const std::string name = monitor.substr(0, colon);
+    set(host, "name", name.starts_with('[') && name.ends_with(']') ? name.substr(1, name.size() - 2) : name);
+    if (colon != std::string::npos) set(host, "port", monitor.substr(colon + 1));
+  }
+}
+
+/// libvirt finds the key by a secret of its own: that of the disk as it was, if it had one.
+void set_rbd(pugi::xml_node source, const std::string& text, pugi::xml_node old_secret) {
+  const RbdLocation location = read_rbd_location(text);
+  set(source, "protocol", "rbd");
+  const std::string in_pool = location.name_space.empty() ? location.image : location.name_space + '/' + location.image;
+  set(source, "name", location.pool + '/' + in_pool);
+  for (const auto& [option, value] : location.options)
+    if (option == "mon_host") add_monitors(source, value);
+  if (!location.conf.empty()) set(source.append_child("config"), "file", location.conf);
+  if (location.user.empty() || !old_secret) return;
+  pugi::xml_node auth = source.append_child("auth");
+  set(auth, "username", location.user);
+  auth.append_copy(old_secret);
+}
+
 /// What told of the old place (encryption, reservations, chains, aliases) goes; how the guest sees the disk stays.
 void place_disk(pugi::xml_node disk, const RestoredPlace& place) {
+  pugi::xml_document kept;  // nodes that are removed are gone
+  for (const pugi::xml_node from : {disk.child("source").child("auth"), disk.child("auth")})
+    if (from.child("secret").attribute("type").value() == std::string_view("ceph")) kept.append_copy(from.child("secret"));
   for (const char* gone : {"source", "backingStore", "mirror", "encryption", "auth", "alias"})
     while (disk.remove_child(gone)) {
     }
-  const bool nbd = place.kind == RestoredPlace::Kind::nbd;
-  set(disk, "type", nbd ? "network" : place.kind == RestoredPlace::Kind::block ? "block" : "file");
+  const bool nbd = place.kind == RestoredPlace::Kind::nbd, rbd = place.kind == RestoredPlace::Kind::rbd;
+  set(disk, "type", nbd || rbd ? "network" : place.kind == RestoredPlace::Kind::block ? "block" : "file");
   pugi::xml_node driver = child(disk, "driver");
   set(driver, "name", "qemu");
   set(driver, "type", place.format);
   pugi::xml_node source = disk.insert_child_after("source", driver);
   if (nbd) return set_nbd(source, place.location);
+  if (rbd) return set_rbd(source, place.location, kept.child("secret"));
   set(source, place.kind == RestoredPlace::Kind::block ? "dev" : "file", place.location);
 }
 

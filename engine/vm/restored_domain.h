@@ -13,8 +13,8 @@ namespace nasbackup::vm {
 
 /// Where a disk was put.
 struct RestoredPlace {
-  enum class Kind { file, block, nbd } kind = Kind::file;
-  std::string location;  ///< absolute path, or NBD URI
+  enum class Kind { file, block, nbd, rbd } kind = Kind::file;
+  std::string location;  ///< absolute path, NBD URI, or rbd: location
   std::string format;    ///< "qcow2" or "raw"
 };
 

@@ -30,6 +30,8 @@ PUBLIC_HEADER = "engine/nasbackup.h"
 # What only some rooms may know of the world outside.
 KNOWS = {
     "libnbd.h": {"engine/io"},
+    "rados/": {"engine/io"},
+    "rbd/": {"engine/io"},
     "libvirt/": {"engine/vm"},
     "boost/asio": {"engine/io", "engine/pipeline", "engine/serve", "engine"},
     "thread": {"engine/io", "engine/pipeline", "engine/vm", "engine/set", "engine", "tools"},

@@ -89,12 +89,14 @@ int run_request(const Call& call, const Zone& zone, Request request) {
   return tell(call, zone, request, supervise(request, console, *log), *log);
 }
 
-int run_unguarded(const std::vector<std::string>& words) {
+int run_unguarded(const std::vector<std::string>& words, PassphrasePlaces storage_keys) {
   const Call call = parse_call(words);
   if (call.help) return print(usage_text(), kFailed);
   const std::string path = configuration_path();
   const Zone zone = read_zone(path, path != kDefaultConfiguration, "");
-  return run_request(call, zone, make_call_request(call, zone));
+  Request request = make_call_request(call, zone);
+  request.storage_keys = std::move(storage_keys);
+  return run_request(call, zone, std::move(request));
 }
 
 }  // namespace
@@ -104,9 +106,9 @@ bool is_front_end(const char* program) noexcept {
   return path.substr(path.rfind('/') + 1) == kName;
 }
 
-int run_call(const std::vector<std::string>& words) {
+int run_call(const std::vector<std::string>& words, PassphrasePlaces storage_keys) {
   try {
-    return run_unguarded(words);
+    return run_unguarded(words, std::move(storage_keys));
   } catch (const CallError& error) {
     const std::string line = error.what();
     return print(line + "\n" + (line.starts_with("Invalid option:") ? usage_text() : ""), kFailed);

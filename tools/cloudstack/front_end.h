@@ -8,12 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "tools/passphrase_places.h"
+
 namespace nasbackup::tools::cloudstack {
 
 /// Whether the program was started by the script's name.
 bool is_front_end(const char* program) noexcept;
 
-/// `words` without the program's name. Returns the exit status: 0, 1, or 20 when something of a failed backup had to stay.
-int run_call(const std::vector<std::string>& words);
+/// `words` without the program's name; keys of Ceph clients have been taken out of them. Returns the exit status: 0, 1, or 20 when something of a failed backup had to stay.
+int run_call(const std::vector<std::string>& words, PassphrasePlaces storage_keys);
 
 }  // namespace nasbackup::tools::cloudstack

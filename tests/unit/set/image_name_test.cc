@@ -60,6 +60,8 @@ TEST(DiskId, IsTheBaseNameOfAPath) {
 
 TEST(DiskId, IsFoundInRbdStringsDrbdPathsAndNbdUris) {
   EXPECT_EQ("8f2c", disk_id("rbd:pool/8f2c:mon_host=10.0.0.1:key=x"));
+  EXPECT_EQ("8f2c", disk_id("rbd:pool/namespace/8f2c"));
+  EXPECT_EQ("", disk_id("rbd:8f2c:conf=/etc/ceph"));
   EXPECT_EQ("8f2c-11", disk_id("/dev/drbd/by-res/cs-8f2c-11/0"));
   EXPECT_EQ("disk1", disk_id("nbd://host:10809/disk1"));
   EXPECT_EQ("vda", disk_id("nbd+unix:///vda?socket=/run/x.sock"));
