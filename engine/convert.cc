@@ -15,6 +15,7 @@
 #include "engine/set/run_lock.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
+#include "engine/verification.h"
 
 namespace nasbackup {
 
@@ -38,12 +39,56 @@ bool is_device(const std::string& path, LifelineState& lifeline) {
   return ::stat(path.c_str(), &info) == 0 && S_ISBLK(info.st_mode);
 }
 
-JobReport convert_one(const ConvertOptions& options, const JobControl& control) {
+void check_verify(const ConvertOptions& options) {
+  if (options.verify == VerifyLevel::none) return;
+  if (is_null_target(options.target)) throw Fault(FaultKind::usage, "--verify: null: keeps nothing that could be read back");
+  if (options.verify == VerifyLevel::metadata && options.target_format == "raw")
+    throw Fault(FaultKind::usage, "--verify=metadata: a raw image has none: write --verify=data");
+  if (options.target_format == "luks" && is_nbd_uri(options.target))
+    throw Fault(FaultKind::usage, "--verify: a LUKS container on an NBD server cannot be read back: leave one of them out");
+}
+
+HiddenFile hidden_digests(const ConvertOptions& options, bool in_place, LifelineState& state) {
+  const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+  return {in_place ? temporary_file() : options.target + ".digests", state, alive};
+}
+
+/// Reads back what was written, before it gets its name.
+void prove(const ConvertOptions& options, const TransferDisk& written, bool in_place, Transfer& transfer, JobReport& report,
+           const JobControl& control) {
+  const auto began = std::chrono::steady_clock::now();
+  DiskReport& disk = report.disks.front();
+  StoredDisk image{written.name, written.name, written.target.location, written.target.format, disk.stored_bytes, std::nullopt};
+  if (in_place) image.virtual_size = disk.virtual_size;
+  std::optional<WrittenDigests> digests;
+  if (const auto& summary = transfer.digests().front()) {
+    const auto& key = transfer.image_keys().front();
+    digests = {written.target.digests, summary->root, key ? &key->volume_key() : nullptr};
+  }
+  VerifyReport found = as_damage([&] {
+    const StoredDisks stored(image, digests, transfer.ring_for_written(), control);
+    return Verification(options, control, stored, {options.verify, 1, {}, true}).run();
+  });
+  // Nobody knows its hidden name.
+  for (Damage& damage : found.damage)
+    if (damage.file == image.path) damage.file = nbd_uri_for_people(options.target);
+  for (FileRead& file : found.files)
+    if (file.path == image.path) file.path = options.target;
+  throw_damage(found, control);
+  report.warnings = found.warnings;
+  if (const std::string line = cached_line(found); !line.empty()) report.warnings.push_back(line);
+  disk.read_back = how_read(found, nbd_uri_for_people(options.target));
+  report.verified = options.verify;
+  report.verify_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+JobReport convert_one(const ConvertOptions& options, JobControl control) {
   check_formats(options);
   check_encryption(options);
+  check_verify(options);
   const auto began = std::chrono::steady_clock::now();
-  const auto lifeline = control.lifeline ? control.lifeline : std::make_shared<Lifeline>();
-  LifelineState& state = lifeline->state();
+  if (!control.lifeline) control.lifeline = std::make_shared<Lifeline>();
+  LifelineState& state = control.lifeline->state();
   // What is written in place has no name to give at the end.
   const bool in_place = is_nbd_uri(options.target) || is_null_target(options.target) || is_device(options.target, state);
   std::optional<NewFile> file;
@@ -51,14 +96,17 @@ JobReport convert_one(const ConvertOptions& options, const JobControl& control) 
     const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
     file.emplace(options.target, options.force, state, alive);
   }
+  const HiddenFile digests = hidden_digests(options, in_place, state);
   Transfer transfer(options, state, control);
   const TransferDisk disk{"disk0",
                           nbd_uri_for_people(options.source),
                           {options.source, options.source_format, options.shared_source},
-                          {file ? file->hidden_path() : options.target, options.target_format, compression_of(options), nullptr}};
+                          {file ? file->hidden_path() : options.target, options.target_format, compression_of(options), nullptr,
+                           options.verify == VerifyLevel::data ? digests.path() : ""}};
   JobReport report;
   report.disks = transfer.run({disk});
   report.stretching_cpu_seconds = transfer.stretching_cpu_seconds();
+  if (options.verify != VerifyLevel::none) prove(options, disk, in_place, transfer, report, control);
   state.phase = "publishing";
   if (file) file->publish();
   report.image = report.disks.front().image = nbd_uri_for_people(options.target);

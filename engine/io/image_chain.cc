@@ -47,6 +47,7 @@ class Chain {
 
   std::unique_ptr<ImageLayer> open(const std::string& path, const std::string& format) {
     auto bytes = std::make_unique<ImageBytes>(path, lifeline_);
+    files_.push_back(path);
     if (!shared_) bytes->lock_for_reading();
     if (!seen_.insert(bytes->identity()).second) refuse(path, "the chain of backing files comes back to it");
     if (seen_.size() > kMostLayers) refuse(path, "the chain of backing files is more than 64 deep");
@@ -65,6 +66,7 @@ class Chain {
   }
 
   bool encrypted() const noexcept { return encrypted_; }
+  std::vector<std::string>& files() noexcept { return files_; }
   std::vector<std::string>& notes() noexcept { return notes_; }
 
  private:
@@ -109,7 +111,7 @@ class Chain {
   LifelineState* lifeline_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;
   bool encrypted_ = false;
-  std::vector<std::string> notes_;
+  std::vector<std::string> files_, notes_;
 };
 
 }  // namespace
@@ -119,6 +121,7 @@ OpenedImage open_image(const ImagePlace& place, LifelineState* lifeline) {
   OpenedImage opened;
   opened.layer = chain.open(place.path, place.format);
   opened.encrypted = chain.encrypted();
+  opened.files = std::move(chain.files());
   opened.notes = std::move(chain.notes());
   return opened;
 }

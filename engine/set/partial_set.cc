@@ -131,14 +131,15 @@ void PartialSet::sync_directory(const Directory& directory) const {
   options_.note(directory.path() + ": this file system cannot fsync a directory; the server decides when names are on disk");
 }
 
-std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key) {
+std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key, const Prove& prove) {
   assert(open_ && partial_);
-  lock_.refresh();  // whoever took us for dead may be writing the next set now
   sync_files(manifest);
-  for (;;) {
+  for (bool proven = false;; proven = true) {
     name_ = first_free_name(*vm_, name_);
     manifest_text_ = write_manifest_file(manifest, set_key);
     sync_directory(*partial_);
+    if (prove && !proven) prove(partial_->path(), name_.text());
+    lock_.refresh();  // whoever took us for dead may be writing the next set now
     partial_.reset();
     const auto moved = move_into_place(*vm_, partial_name_, name_.text(), manifest_text_, options_.rename_patience);
     if (moved == Moved::done) break;
