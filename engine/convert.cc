@@ -53,6 +53,10 @@ HiddenFile hidden_digests(const ConvertOptions& options, bool in_place, Lifeline
   return {in_place ? temporary_file() : options.target + ".digests", state, alive};
 }
 
+void rename_in(std::string& text, const std::string& from, const std::string& to) {
+  if (const std::size_t at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
+}
+
 /// Reads back what was written, before it gets its name.
 void prove(const ConvertOptions& options, const TransferDisk& written, bool in_place, Transfer& transfer, JobReport& report,
            const JobControl& control) {
@@ -70,14 +74,14 @@ void prove(const ConvertOptions& options, const TransferDisk& written, bool in_p
     return Verification(options, control, stored, {options.verify, 1, {}, true}).run();
   });
   // Nobody knows its hidden name.
-  for (Damage& damage : found.damage)
-    if (damage.file == image.path) damage.file = nbd_uri_for_people(options.target);
-  for (FileRead& file : found.files)
-    if (file.path == image.path) file.path = options.target;
+  const std::string shown = nbd_uri_for_people(options.target);
+  for (Damage& damage : found.damage) rename_in(damage.file, image.path, shown), rename_in(damage.what, image.path, shown);
+  for (FileRead& file : found.files) rename_in(file.path, image.path, shown);
+  for (std::string& warning : found.warnings) rename_in(warning, image.path, shown);
   throw_damage(found, control);
   report.warnings = found.warnings;
   if (const std::string line = cached_line(found); !line.empty()) report.warnings.push_back(line);
-  disk.read_back = how_read(found, nbd_uri_for_people(options.target));
+  disk.read_back = how_read(found, shown);
   report.verified = options.verify;
   report.verify_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }

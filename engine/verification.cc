@@ -159,9 +159,9 @@ VerifyReport Verification::run() {
 
 /// All disks of a set at once, so that progress goes forward only.
 void Verification::announce() {
-  if (scope_.announced || stored_.set() == nullptr) return;
+  if (scope_.just_written || stored_.set() == nullptr) return;
   for (const StoredDisk& disk : stored_.disks()) state().total_bytes += disk.virtual_size.value_or(0);
-  scope_.announced = true;
+  announced_ = true;
 }
 
 void Verification::verify_disk(std::size_t index) {
@@ -189,7 +189,7 @@ void Verification::read_back(std::size_t index) {
   source.on_damage = [&](GuestRange range, const std::string& why) { findings.add(range, why); };
   compare_with(index, source, findings);
   Transfer transfer(options_, state(), control_, "verifying");
-  const TransferDisk whole{disk.name, disk.path, source, {"null:", "none", std::nullopt, nullptr}, scope_.announced};
+  const TransferDisk whole{disk.name, disk.path, source, {"null:", "none", std::nullopt, nullptr}, scope_.just_written || announced_};
   const DiskReport done = transfer.run({whole}).front();
   report_.virtual_size += done.virtual_size;
   report_.data_bytes += done.data_bytes;
@@ -284,12 +284,13 @@ void Verification::check_tables(std::size_t index) {
   const ImageCheck check = nasbackup::check_tables(disk.path, stored_.ring(), buffers_of(options_), control_);
   if (check.report.verdict == CheckVerdict::not_completed && check.report.check_errors == 0)
     report_.warnings.push_back(disk.path + ": " + check.report.findings.front().text);
-  if (check.report.leaks != 0)
+  if (check.report.leaks != 0 && !scope_.just_written)
     report_.warnings.push_back(disk.path + ": leaked clusters: " + std::to_string(check.report.leaks) +
                                " (no damage; nasbackup check --repair=leaks frees them)");
   std::size_t told = 0;
   for (const CheckFinding& finding : check.report.findings) {
-    if ((finding.kind != "corruption" && finding.kind != "check-error") || finding.table.empty() || told++ == kMostDamages) continue;
+    const bool counts = finding.kind == "corruption" || finding.kind == "check-error" || (finding.kind == "leak" && scope_.just_written);
+    if (!counts || finding.table.empty() || told++ == kMostDamages) continue;
     add_damage({disk.name, disk.path, {}, {}, check.start + finding.file_offset, disk.path + ": " + finding.text});
   }
 }

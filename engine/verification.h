@@ -27,7 +27,8 @@ struct VerificationScope {
   VerifyLevel level = VerifyLevel::data;
   double sample = 1;
   std::map<std::size_t, Against> against;  ///< by the disk's index
-  bool announced = false;                  ///< the lifeline's total counts the disks already
+  /// By this very run: the lifeline's total counts the disks already, and a leaked cluster is not what was written.
+  bool just_written = false;
 };
 
 /// Where digests lie that nobody keeps, when there is no better place: to be hidden there.
@@ -86,6 +87,7 @@ class Verification {
   const JobControl& control_;
   const StoredDisks& stored_;
   VerificationScope scope_;
+  bool announced_ = false;
   VerifyReport report_;
 };
 

@@ -69,7 +69,7 @@ class ABackup(VerifiedTest):
                 self.dir = self.out / "".join(options)
                 self.dir.mkdir()
                 (self.dir / "key").write_bytes(b"correct horse")
-                nas = self.flipping(self.image_of(options), -70_000)  # among the last data
+                nas = self.flipping(self.image_of(options), -400_000)  # among the data
                 self.assert_refused(nas, self.begin_backup(nas.place, *options, "--verify"), r"disk[01]: guest bytes \d+ to \d+ \(.*at byte \d+\)")
 
     def test_whose_header_does_not_open_is_not_published(self):
@@ -127,7 +127,7 @@ class ABackup(VerifiedTest):
         self.assertGreater(report["seconds"], 0.9)
 
     def test_tells_its_progress(self):
-        result = self.begin_backup(self.nas, "--verify", "-b", "8M", "--progress=json")
+        result = self.begin_backup(self.nas, "--verify", "-b", "3M", "--progress=json")
         self.assert_status(result, DONE)
         lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
         self.assertIn("verifying", {line["phase"] for line in lines})
@@ -209,6 +209,7 @@ class AConversion(VerifiedTest):
   *) exit 2 ;;
 esac
 ''')
+        script.chmod(0o755)
         store = self.dir / "store"
         with open(store, "wb") as file:
             file.truncate(5 * MIB + 512)
