@@ -153,7 +153,12 @@ class Restoration {
       disks.push_back({stored.name, stored.path, source_of(plan), {place, plan.format, std::nullopt, nullptr}});
     }
     Transfer transfer(options_, state(), control_);
-    report_.disks = transfer.run(disks);
+    try {
+      report_.disks = transfer.run(disks);
+    } catch (const UnreadableImage& image) {
+      if (stored_.set() == nullptr) throw;
+      throw Fault(FaultKind::damaged, image.what());
+    }
     for (std::size_t i = 0; i < plans_.size(); ++i) report_.disks[i].image = nbd_uri_for_people(plans_[i].target);
   }
 

@@ -171,8 +171,9 @@ void Verification::verify_disk(std::size_t index) {
     if (scope_.level == VerifyLevel::data) read_back(index);
     check_tables(index);
   } catch (const Fault& fault) {
-    const bool in_set = stored_.set() != nullptr;
-    if (fault.kind() != FaultKind::damaged && !(in_set && fault.kind() == FaultKind::not_found)) throw;
+    const bool ours = stored_.set() != nullptr || scope_.just_written;
+    const bool is_other = fault.kind() == FaultKind::not_found || dynamic_cast<const UnreadableImage*>(&fault) != nullptr;
+    if (fault.kind() != FaultKind::damaged && !(ours && is_other)) throw;
     add_damage({disk.name, disk.path, {}, {}, {}, fault.what()});
   }
 }

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t kMostLayers = 64;
 
-[[noreturn]] void refuse(const std::string& path, const std::string& what) { throw Fault(FaultKind::source, path + ": " + what); }
+[[noreturn]] void refuse(const std::string& path, const std::string& what) { throw UnreadableImage(path + ": " + what); }
 
 /// A relative name is relative to the file that names it.
 std::string beside(const std::string& child, const std::string& name) {
