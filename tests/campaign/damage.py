@@ -250,6 +250,8 @@ class Campaign:
             with self.lock:
                 self.counts[place.what, status] += 1
                 self.done += 1
+                if self.done % 1000 == 0:
+                    print(f"{self.done} changes, {len(self.complaints)} failures", flush=True)
                 if complaint:
                     self.complaints.append(f"{place}: {complaint}")
                     print(f"FAILED: {place}: {complaint}", flush=True)

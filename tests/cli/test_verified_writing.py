@@ -22,7 +22,7 @@ class VerifiedTest(StoredTest):
     def begin_backup(self, target, *options):
         words = [word for disk in self.disks for word in ("--disk", disk)]
         weak = WEAK if "-e" in options else ()
-        return self.run_command("backup", *words, "--name", "web", "--to", target, "--min-free", "0", *options, *weak, cwd=self.dir)
+        return self.run_command("backup", *words, "--name", self.a_name(), "--to", target, "--min-free", "0", *options, *weak, cwd=self.dir)
 
     def image_of(self, options):
         return ".qcow2.luks" if "-e" in options and any(word.startswith("-c") for word in options) else ".qcow2"

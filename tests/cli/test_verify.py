@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "campaign"))
 import damage  # noqa: E402
 
 WEAK = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
+NUMBERS = itertools.count()
 KINDS = ((), ("-c",), ("-c=zstd",), ("-e", "key"), ("-c", "-e", "key"))
 
 
@@ -40,10 +41,14 @@ class StoredTest(CliTest):
             out.truncate(size)
         return disk
 
-    def backup(self, *options):
+    def a_name(self):
+        """Sets of one name are a second apart at least: those of others need not be waited for."""
+        return f"web{os.getpid()}-{next(NUMBERS)}"
+
+    def backup(self, *options, name=None):
         words = [word for disk in self.disks for word in ("--disk", disk)]
         more = (*options, *WEAK) if "-e" in options else options
-        result = self.run_command("backup", *words, "--name", "web", "--to", self.nas, "--min-free", "0", "--json", *more, cwd=self.dir)
+        result = self.run_command("backup", *words, "--name", name or self.a_name(), "--to", self.nas, "--min-free", "0", "--json", *more, cwd=self.dir)
         self.assert_status(result, DONE)
         return Path(json.loads(result.stdout)["set"])
 
@@ -127,24 +132,25 @@ class ASet(StoredTest):
 
     def test_with_a_missing_or_short_or_foreign_file_is_damaged(self):
         for options in ((), ("-e", "key")):
-            for pattern in ("*.digests", "manifest.json", "*.qcow2"):
-                for act in ("remove", "cut", "swap"):
-                    with self.subTest(options=options, pattern=pattern, act=act):
-                        made, other = self.backup(*options), self.backup(*options)
-                        file = sorted(made.glob(pattern))[0]
-                        if act == "remove":
-                            file.unlink()
-                        elif act == "cut":
-                            os.truncate(file, file.stat().st_size - 1)
-                        else:
-                            file.write_bytes((other / file.name).read_bytes())
-                        result = self.verify(made, *self.opened(options))
-                        # Without a key, the same disks give the same images: nothing was altered then.
-                        harmless = act == "swap" and not options and pattern != "manifest.json"
-                        if pattern == "manifest.json" and act == "remove":
-                            self.assertIn(result.returncode, (DAMAGED, NOT_FOUND), result.stderr)
-                        else:
-                            self.assertEqual(result.returncode, DONE if harmless else DAMAGED, result.stdout + result.stderr)
+            # Of one name: those of the same second of two VMs have the same.
+            made, other = self.backup(*options, name="web"), self.backup(*options, name="web")
+            for pattern, act in itertools.product(("*.digests", "manifest.json", "*.qcow2"), ("remove", "cut", "swap")):
+                with self.subTest(options=options, pattern=pattern, act=act):
+                    file = sorted(made.glob(pattern))[0]
+                    content = file.read_bytes()
+                    if act == "remove":
+                        file.unlink()
+                    else:
+                        file.write_bytes(content[:-1] if act == "cut" else (other / file.name).read_bytes())
+                    result = self.verify(made, *self.opened(options))
+                    file.write_bytes(content)
+                    # Without a key, the same disks give the same images: nothing was altered then.
+                    harmless = act == "swap" and not options and pattern != "manifest.json"
+                    if pattern == "manifest.json" and act == "remove":
+                        self.assertIn(result.returncode, (DAMAGED, NOT_FOUND), result.stderr)
+                    else:
+                        self.assertEqual(result.returncode, DONE if harmless else DAMAGED, result.stdout + result.stderr)
+            self.assert_status(self.verify(made, *self.opened(options)), DONE)
 
     def test_has_every_single_changed_byte_found(self):
         """The short form of ./campaign damage: some hundred places, over all files of a set of each kind."""
