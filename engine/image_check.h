@@ -15,7 +15,7 @@
 namespace nasbackup {
 
 struct ImageCheckBounds {
-  bool metadata_only = false;                              ///< compressed clusters are not decoded
+  bool metadata_only = false;                            ///< compressed clusters are not decoded
   std::uint64_t memory = qcow2::ClusterMap::kMostBytes;  ///< bytes, for what is known of the clusters
 };
 

@@ -55,8 +55,9 @@ std::string temporary_file() {
 std::string line_of(const Damage& damage) {
   std::string line = damage.disk.empty() ? "" : damage.disk + ": ";
   if (damage.guest_offset)
-    line += "guest bytes " + std::to_string(*damage.guest_offset) + " to " + std::to_string(*damage.guest_offset + *damage.guest_length) +
-            " (" + damage.file + (damage.file_offset ? ", at byte " + std::to_string(*damage.file_offset) : "") + "): ";
+    line += "guest bytes " + std::to_string(*damage.guest_offset) + " to " +
+            std::to_string(*damage.guest_offset + *damage.guest_length) + " (" + damage.file +
+            (damage.file_offset ? ", at byte " + std::to_string(*damage.file_offset) : "") + "): ";
   return line + damage.what;
 }
 
@@ -92,7 +93,8 @@ std::string cached_line(const VerifyReport& report) {
 void throw_damage(const VerifyReport& report, const JobControl& control) {
   const std::vector<Damage>& damage = report.damage;
   if (damage.empty()) return;
-  for (std::size_t i = 1; i < std::min(damage.size(), kMostLines) && control.on_message; ++i) control.on_message(line_of(damage[i]));
+  for (std::size_t i = 1; i < std::min(damage.size(), kMostLines) && control.on_message; ++i)
+    control.on_message(line_of(damage[i]));
   const std::string others = damage.size() == 1 ? "" : " (and " + std::to_string(damage.size() - 1) + " more)";
   throw Fault(FaultKind::damaged, line_of(damage.front()) + others);
 }
@@ -110,7 +112,8 @@ class Verification::Findings {
   std::vector<Damage> take(const StoredDisk& disk) {
     std::vector<Damage> damages;
     for (const auto& [start, found] : by_start_) {
-      if (!damages.empty() && damages.back().what == found.what && *damages.back().guest_offset + *damages.back().guest_length == start) {
+      if (!damages.empty() && damages.back().what == found.what &&
+          *damages.back().guest_offset + *damages.back().guest_length == start) {
         *damages.back().guest_length += found.length;
         continue;
       }
@@ -136,8 +139,8 @@ struct Verification::Digests {
   std::string origin;
 };
 
-Verification::Verification(const TransferOptions& options, const JobControl& control, const StoredDisks& stored, VerificationScope scope,
-                           std::vector<FileRead> files)
+Verification::Verification(const TransferOptions& options, const JobControl& control, const StoredDisks& stored,
+                           VerificationScope scope, std::vector<FileRead> files)
     : options_(options), control_(control), stored_(stored), scope_(std::move(scope)) {
   options_.encrypt = nullptr;
   options_.verify = VerifyLevel::none;
@@ -190,7 +193,8 @@ void Verification::read_back(std::size_t index) {
   source.on_damage = [&](GuestRange range, const std::string& why) { findings.add(range, why); };
   compare_with(index, source, findings);
   Transfer transfer(options_, state(), control_, "verifying");
-  const TransferDisk whole{disk.name, disk.path, source, {"null:", "none", std::nullopt, nullptr}, scope_.just_written || announced_};
+  const TransferDisk whole{
+      disk.name, disk.path, source, {"null:", "none", std::nullopt, nullptr}, scope_.just_written || announced_};
   const DiskReport done = transfer.run({whole}).front();
   report_.virtual_size += done.virtual_size;
   report_.data_bytes += done.data_bytes;
@@ -202,7 +206,8 @@ void Verification::read_back(std::size_t index) {
 /// What is read is compared with all that is known of it: its digests, and another source.
 void Verification::compare_with(std::size_t index, SourcePlace& source, Findings& findings) {
   std::vector<Digests> all;
-  if (auto own = digests_of(index)) all.push_back({std::move(own), stored_.set() != nullptr ? "what was backed up" : "what was read"});
+  if (auto own = digests_of(index))
+    all.push_back({std::move(own), stored_.set() != nullptr ? "what was backed up" : "what was read"});
   if (const auto other = scope_.against.find(index); other != scope_.against.end())
     all.push_back({digests_of(other->second), other->second.name});
   std::uint64_t grid = std::max<std::uint64_t>(digests::kLeastPiece, options_.cluster_size);
@@ -258,8 +263,8 @@ std::vector<GuestRange> Verification::take_sample(SourcePlace& source, std::uint
   return unread;
 }
 
-/// So that the disk is asked and not this host's memory. What an image stands on is known only once it is opened; nothing is read of
-/// its data for that.
+/// So that the disk is asked and not this host's memory. What an image stands on is known only once it is opened; nothing is read
+/// of its data for that.
 void Verification::let_go(std::size_t index) {
   const StoredDisk& disk = stored_.disks()[index];
   if (is_nbd_uri(disk.path)) return record(disk.path, false);
@@ -290,7 +295,8 @@ void Verification::check_tables(std::size_t index) {
                                " (no damage; nasbackup check --repair=leaks frees them)");
   std::size_t told = 0;
   for (const CheckFinding& finding : check.report.findings) {
-    const bool counts = finding.kind == "corruption" || finding.kind == "check-error" || (finding.kind == "leak" && scope_.just_written);
+    const bool counts =
+        finding.kind == "corruption" || finding.kind == "check-error" || (finding.kind == "leak" && scope_.just_written);
     if (!counts || finding.table.empty() || told++ == kMostDamages) continue;
     add_damage({disk.name, disk.path, {}, {}, check.start + finding.file_offset, disk.path + ": " + finding.text});
   }

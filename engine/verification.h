@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads stored disks back and tells all that is wrong with them: what the verb verify does at any time, and backup and convert with
+// Reads stored disks back and tells all that is wrong with them: what the verb verify does at any time, and backup and convert
+// with
 // --verify before they publish. Each image's data is read past the page cache, decoded and compared with its digests; then its
 // tables are checked. Blocking; used by one thread.
 #pragma once

@@ -18,8 +18,10 @@ namespace {
 /// Which of the stored disks is meant, and with what it shall be compared: NAME=SRC, where there are several disks.
 std::pair<std::size_t, std::string> parse_against(const std::string& word, const StoredDisks& stored) {
   const std::size_t equals = word.find('=');
-  if (stored.disks().size() == 1 && (equals == std::string::npos || word.substr(0, equals) != stored.disks().front().name)) return {0, word};
-  if (equals == std::string::npos) throw Fault(FaultKind::usage, "--against " + word + ": there are several disks: write --against NAME=SRC");
+  if (stored.disks().size() == 1 && (equals == std::string::npos || word.substr(0, equals) != stored.disks().front().name))
+    return {0, word};
+  if (equals == std::string::npos)
+    throw Fault(FaultKind::usage, "--against " + word + ": there are several disks: write --against NAME=SRC");
   return {stored.find(word.substr(0, equals), "--against"), word.substr(equals + 1)};
 }
 
@@ -41,7 +43,8 @@ VerifyReport verify_now(const VerifyOptions& options, JobControl control) {
   if (!control.lifeline) control.lifeline = std::make_shared<Lifeline>();
   LifelineState* state = state_of(control);
   check_source_format(options.source_format);
-  if (!(options.sample > 0 && options.sample <= 1)) throw Fault(FaultKind::usage, "--sample: write more than 0% and at most 100%");
+  if (!(options.sample > 0 && options.sample <= 1))
+    throw Fault(FaultKind::usage, "--sample: write more than 0% and at most 100%");
   std::vector<FileRead> files;
   const bool is_set = set::is_set(options.path, state);
   if (is_set) files = let_set_go(set::find_set(options.path, state).path, state);

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A filter: the first bytes of a source that is longer, as a device or an export is that holds a disk smaller than itself. Used on
-// the loop's thread only, as the source below it.
+// A filter: the first bytes of a source that is longer, as a device or an export is that holds a disk smaller than itself. Used
+// on the loop's thread only, as the source below it.
 #pragma once
 
 #include <algorithm>

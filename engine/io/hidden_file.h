@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A place for a file that nobody is to see: a hidden name that carries the run's id, removed at the end. What a dead run left there
-// is swept by the next one for the same name. Blocking; used by one thread.
+// A place for a file that nobody is to see: a hidden name that carries the run's id, removed at the end. What a dead run left
+// there is swept by the next one for the same name. Blocking; used by one thread.
 #pragma once
 
 #include <functional>
