@@ -132,7 +132,8 @@ void BackupRun::prove(const SetPlace& unpublished) {
   });
   throw_damage(found, control);
   for (const std::string& warning : found.warnings) warn(warning);
-  for (std::size_t i = 0; i < disks_.size(); ++i) report_.disks[i].read_back = how_read(found, unpublished.path + "/" + disks_[i].file);
+  for (std::size_t i = 0; i < disks_.size(); ++i)
+    report_.disks[i].read_back = how_read(found, unpublished.path + "/" + disks_[i].file);
   if (const std::string line = cached_line(found); !line.empty()) warn(line);
   report_.verified = options_.verify;
   report_.verify_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// nasbackup::check_image, and what verification needs of it (engine/image_check.h): opens an image under QEMU's image locks, a LUKS
-// container with its key, checks the metadata of the qcow2 in it (formats/qcow2_check.h), then decodes its compressed clusters on
-// all threads.
+// nasbackup::check_image, and what verification needs of it (engine/image_check.h): opens an image under QEMU's image locks, a
+// LUKS container with its key, checks the metadata of the qcow2 in it (formats/qcow2_check.h), then decodes its compressed
+// clusters on all threads.
 #include "engine/image_check.h"
 
 #include <fcntl.h>
@@ -165,7 +165,8 @@ class Check {
     report.verdict = CheckVerdict::not_completed;
     report.findings.push_back({"check-error", "", 0, 0, 0,
                                "its tables were not checked: that takes " +
-                                   std::to_string((qcow2::ClusterMap::bytes_for(clusters) >> 20) + 1) + " MiB beside the 40 of the program, more than --memory"});
+                                   std::to_string((qcow2::ClusterMap::bytes_for(clusters) >> 20) + 1) +
+                                   " MiB beside the 40 of the program, more than --memory"});
   }
 
   /// What was wrong at first goes into the numbers of what was fixed, from which the last check takes what is left.

@@ -44,7 +44,8 @@ auto as_damage(Work&& work) {
 ProvenSet::ProvenSet(const std::string& path, luks::KeyRing& ring, const JobControl& control)
     : ProvenSet(place_of(set::find_set(path, state_of(control))), ring, control) {}
 
-ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control) : control_(control), place_(std::move(place)) {
+ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control)
+    : control_(control), place_(std::move(place)) {
   const auto directory = set::Directory::open(place_.path, state_of(control));
   const std::string where = directory.path_of(set::kManifestName);
   const auto file = set::read_small_file(directory, set::kManifestName, set::kMaxManifestSize);

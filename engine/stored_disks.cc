@@ -24,7 +24,8 @@ std::string stem_of(const std::string& location) {
 
 }  // namespace
 
-StoredDisks::StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options, const JobControl& control)
+StoredDisks::StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options,
+                         const JobControl& control)
     : ring_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, control.stop))), control_(control) {
   if (!set::is_set(path, state_of(control))) {
     add_image(path, format, control);

@@ -93,7 +93,9 @@ std::optional<Compression> compression_of(const TransferOptions& options) {
   }
 }
 
-std::uint64_t buffers_of(const TransferOptions& options) noexcept { return options.memory - std::min(options.memory, kBesideBuffers); }
+std::uint64_t buffers_of(const TransferOptions& options) noexcept {
+  return options.memory - std::min(options.memory, kBesideBuffers);
+}
 
 void check_source_format(const std::string& format) {
   if (!format.empty() && format != "raw" && format != "qcow2" && format != "luks")
@@ -172,8 +174,8 @@ std::shared_ptr<luks::KeyRing> Transfer::ring_for_written() {
   return written_keys_;
 }
 
-// Not by the key that the header was written with: who wrote a slot that the passphrase does not open must learn it here. The first
-// derivation is waited for, because the header waits for it.
+// Not by the key that the header was written with: who wrote a slot that the passphrase does not open must learn it here. The
+// first derivation is waited for, because the header waits for it.
 void Transfer::derive_again() {
   if (!keys_ || options_.verify == VerifyLevel::none) return;
   written_keys_ = std::make_shared<luks::KeyRing>(ring_of({options_.encrypt}, job_.stop().token()));
@@ -184,7 +186,8 @@ void Transfer::derive_again() {
 }
 
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
-  return {buffers_of(options_) / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size};
+  return {buffers_of(options_) / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size,
+          options_.io_timeout, options_.item_size};
 }
 
 }  // namespace nasbackup

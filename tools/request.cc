@@ -112,7 +112,8 @@ class Reader {
   /// What a configuration file asks for in general means nothing where nothing is kept.
   VerifyLevel verify_level(bool keeps_nothing) const {
     if (!line_.has("verify")) return VerifyLevel::none;
-    if (keeps_nothing && line_.written("verify")) refuse("--verify: null: keeps nothing that could be read back: leave one of them out");
+    if (keeps_nothing && line_.written("verify"))
+      refuse("--verify: null: keeps nothing that could be read back: leave one of them out");
     if (keeps_nothing) return VerifyLevel::none;
     return text("verify") == "metadata" ? VerifyLevel::metadata : VerifyLevel::data;
   }

@@ -63,7 +63,9 @@ std::string job_text(const Json& result, const std::string& headline) {
                       size(result, "stored_bytes"), size(result, "zero_bytes"));
   text += transforms_text(result);
   if (result.contains("verify_seconds"))
-    text += fmt::format("{} in {}\n", word(result, "verified") == "data" ? "read back and compared: no errors were found," : "tables checked: no errors were found,",
+    text += fmt::format("{} in {}\n",
+                        word(result, "verified") == "data" ? "read back and compared: no errors were found,"
+                                                           : "tables checked: no errors were found,",
                         human_time(result.at("verify_seconds").get<double>()));
   text +=
       fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));

@@ -55,7 +55,8 @@ void NewFile::publish() {
 void NewFile::sync_directory() const {
   const FileDescriptor directory(::open(hidden_.directory().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory) throw_target_errno(errno, hidden_.directory(), "open");
-  if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) throw_target_errno(errno, hidden_.directory(), "fsync");
+  if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+    throw_target_errno(errno, hidden_.directory(), "fsync");
 }
 
 void write_new_file(const std::string& path, std::span<const std::byte> content, LifelineState& lifeline) {

@@ -56,10 +56,10 @@ std::uint64_t below(std::uint64_t bound, crypto::RandomSource& random) {
   return std::bit_cast<std::uint64_t>(bytes) % bound;  // what that prefers is nothing against 2^64
 }
 
-/// Units [first, end) of what `data` comes to when it is laid end to end, appended to `out`. `at` and `passed`: the range where the
-/// last call ended, and the units before it.
-void append_units(const std::vector<GuestRange>& data, std::uint64_t grid, std::uint64_t first, std::uint64_t end, std::size_t& at,
-                  std::uint64_t& passed, std::vector<GuestRange>& out) {
+/// Units [first, end) of what `data` comes to when it is laid end to end, appended to `out`. `at` and `passed`: the range where
+/// the last call ended, and the units before it.
+void append_units(const std::vector<GuestRange>& data, std::uint64_t grid, std::uint64_t first, std::uint64_t end,
+                  std::size_t& at, std::uint64_t& passed, std::vector<GuestRange>& out) {
   for (; at < data.size() && first < end; ++at) {
     const GuestRange& range = data[at];
     const std::uint64_t units = div_round_up(range.length, grid);
@@ -86,14 +86,16 @@ std::vector<GuestRange> choose_at_random(const std::vector<GuestRange>& data, do
   for (const GuestRange& range : data) all += div_round_up(range.length, grid);
   const auto wanted = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(all)));
   if (wanted >= all) return data;
-  const std::uint64_t piece = std::clamp<std::uint64_t>(wanted / kLeastStretches, 1, std::max<std::uint64_t>(1, kLongestRandomPiece / grid));
+  const std::uint64_t piece =
+      std::clamp<std::uint64_t>(wanted / kLeastStretches, 1, std::max<std::uint64_t>(1, kLongestRandomPiece / grid));
   const std::uint64_t stretches = std::max<std::uint64_t>(1, wanted / piece);
   std::vector<GuestRange> sample;
   std::size_t at = 0;
   std::uint64_t passed = 0;
   for (std::uint64_t i = 0; i < stretches; ++i) {
     // No product of large numbers: neither fits the other's size.
-    const std::uint64_t begin = all / stretches * i + std::min(i, all % stretches), length = all / stretches + (i < all % stretches);
+    const std::uint64_t begin = all / stretches * i + std::min(i, all % stretches),
+                        length = all / stretches + (i < all % stretches);
     const std::uint64_t taken = std::min(piece, length);
     const std::uint64_t first = begin + below(length - taken + 1, random);
     append_units(data, grid, first, first + taken, at, passed, sample);

@@ -205,7 +205,8 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
     throw Fault(FaultKind::usage, nbd_uri_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
   pipeline.stores = target.format != "none";
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
-  pipeline.unit = std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster)});
+  pipeline.unit =
+      std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster)});
   add_proofs(pipeline, source);
   pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
   const auto geometry = geometry_of(target, nbd_uri_for_people(source.location), traits.size, pipeline.cluster);

@@ -24,7 +24,8 @@ void DiskProof::compare(GuestOffset at, std::span<const std::byte> pieces) {
 void DiskProof::compare_zero(GuestRange range) {
   GuestOffset at = range.start;
   const auto before = [](const GuestRange& unread, GuestOffset offset) { return unread.end() <= offset; };
-  for (auto unread = std::lower_bound(unread_.begin(), unread_.end(), at, before); unread != unread_.end() && unread->start < range.end(); ++unread) {
+  for (auto unread = std::lower_bound(unread_.begin(), unread_.end(), at, before);
+       unread != unread_.end() && unread->start < range.end(); ++unread) {
     if (unread->start > at) compare_zeroes({at, unread->start - at});
     at = std::max(at, unread->end());
   }

@@ -162,10 +162,10 @@ TEST_P(EverySource, IsWhatItWasWhenNobodyTouchedIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sources, EverySource,
-                         testing::Values(std::pair{"memory", Open{open_memory}}, std::pair{"file", Open{open_file}}, std::pair{"bounded", Open{open_bounded}},
-                                         std::pair{"nbd", Open{open_nbd}}, std::pair{"qcow2", Open{open_qcow2}},
-                                         std::pair{"compressed", Open{open_compressed}}, std::pair{"extended", Open{open_extended}},
-                                         std::pair{"overlay", Open{open_overlay}}),
+                         testing::Values(std::pair{"memory", Open{open_memory}}, std::pair{"file", Open{open_file}},
+                                         std::pair{"bounded", Open{open_bounded}}, std::pair{"nbd", Open{open_nbd}},
+                                         std::pair{"qcow2", Open{open_qcow2}}, std::pair{"compressed", Open{open_compressed}},
+                                         std::pair{"extended", Open{open_extended}}, std::pair{"overlay", Open{open_overlay}}),
                          [](const auto& one) { return one.param.first; });
 
 }  // namespace

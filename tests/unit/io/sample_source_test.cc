@@ -75,9 +75,10 @@ TEST(ARandomSample, IsOnePieceOfEachStretchOfTheData) {
     if (share < 0.01) continue;
     // 256 MiB in at least forty stretches: none of these windows can be missed.
     for (std::uint64_t from = 0; from < 64 * kMiB; from += 16 * kMiB)
-      EXPECT_TRUE(std::any_of(sample.begin(), sample.end(), [&](const GuestRange& part) {
-        return part.start.value < from + 16 * kMiB && part.end().value > from;
-      })) << share << " " << from;
+      EXPECT_TRUE(
+          std::any_of(sample.begin(), sample.end(),
+                      [&](const GuestRange& part) { return part.start.value < from + 16 * kMiB && part.end().value > from; }))
+          << share << " " << from;
   }
 }
 
@@ -109,7 +110,8 @@ TEST(ARandomSample, ReachesEveryPiece) {
 }
 
 TEST(Ranges, OnAGridAreWidenedAndJoined) {
-  const auto wide = on_grid({range(10, 20), range(kGrid - 1, kGrid + 1), range(5 * kGrid, 5 * kGrid + 7)}, kGrid, 5 * kGrid + 512);
+  const auto wide =
+      on_grid({range(10, 20), range(kGrid - 1, kGrid + 1), range(5 * kGrid, 5 * kGrid + 7)}, kGrid, 5 * kGrid + 512);
   EXPECT_EQ(wide, (std::vector<GuestRange>{range(0, 2 * kGrid), range(5 * kGrid, 5 * kGrid + 512)}));
 }
 
@@ -180,7 +182,8 @@ TEST(PageCache, TellsWhetherAllOfAFileWentAway) {
   const std::string path = folder.file("disk");
   write_sparse(path, std::vector<std::byte>(4 * kMiB, std::byte{7}));
   const bool went = let_file_go(path, nullptr);
-  if (!went && cached_share(path, {range(0, 4 * kMiB)}, nullptr) == 1) GTEST_SKIP() << "this file system keeps everything in memory";
+  if (!went && cached_share(path, {range(0, 4 * kMiB)}, nullptr) == 1)
+    GTEST_SKIP() << "this file system keeps everything in memory";
   EXPECT_TRUE(went);
   EXPECT_EQ(cached_share(path, {range(0, 4 * kMiB)}, nullptr), 0);
   std::ofstream(folder.file("empty")).close();
