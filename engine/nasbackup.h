@@ -175,6 +175,13 @@ struct JobControl {
   std::function<void(const std::string&)> on_detail;   ///< notes that only some want to see; may be empty
 };
 
+/// What is looked at of an image that was written, before it is published.
+enum class VerifyLevel {
+  none,
+  metadata,  ///< its tables are checked, and that its passphrase opens it
+  data,      ///< and all of it is read back, past this host's memory where the system lets it, and compared with what was read
+};
+
 /// Options shared by every verb that moves data.
 struct TransferOptions {
   unsigned threads = 0;                       ///< CPU threads; 0: one for each CPU
@@ -191,6 +198,7 @@ struct TransferOptions {
   RateLimit limit;                                    ///< on reading
   std::string rate_group;                             ///< shares one limit with all jobs of this host that name it; empty: none
   std::chrono::seconds io_timeout{60};                ///< an NBD server or a Ceph cluster that does not answer so long is given up
+  VerifyLevel verify = VerifyLevel::none;             ///< of backup and convert
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
@@ -254,6 +262,7 @@ struct DiskReport {
   std::uint64_t compressed_clusters = 0;
   std::uint64_t compressed_bytes = 0;  ///< their streams
   std::uint64_t plain_clusters = 0;    ///< stored as they were: they did not shrink, or nothing is compressed
+  std::string read_back;               ///< how the image was read to verify it, as in FileRead; empty: it was not
 };
 
 struct JobReport {
@@ -264,6 +273,8 @@ struct JobReport {
   double seconds = 0;
   double frozen_seconds = 0;          ///< how long the guest's file systems were frozen
   double stretching_cpu_seconds = 0;  ///< CPU time of the key stretching, which ran beside the data
+  VerifyLevel verified = VerifyLevel::none;
+  double verify_seconds = 0;  ///< of `seconds`
 };
 
 /// Backs up a VM (or images) into a new set. Throws Error; nothing is published then.
@@ -275,7 +286,11 @@ JobReport convert(const ConvertOptions& options, const JobControl& control);
 /// Reads back what was backed up. Its `source_keys` open it; what is about writing is not looked at.
 struct VerifyOptions : TransferOptions {
   std::string path;           ///< a set, DIR/VM for its newest, or an image
-  std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe
+  std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe; of a set: that of `against`
+  /// What its content must be, besides what the digests say: a path or NBD URI, for a set of several disks NAME=SRC, once for each.
+  std::vector<std::string> against;
+  std::vector<std::shared_ptr<const Passphrase>> against_keys;  ///< each is tried, for those that are encrypted
+  double sample = 1;  ///< the part of the data that is read, chosen at random; all else is looked at wholly
 };
 
 /// One thing that is wrong.
@@ -288,6 +303,9 @@ struct Damage {
   std::string what;                          ///< one line
 };
 
+/// The same in one line: disk, range of the guest's bytes, file and offset, as far as they are known.
+std::string line_of(const Damage& damage);
+
 /// How a file was read.
 struct FileRead {
   std::string path;
@@ -296,9 +314,11 @@ struct FileRead {
 
 struct VerifyReport {
   std::string path;
-  bool proved = false;  ///< the content was compared with digests, all of it
+  bool proved = false;  ///< the content was compared with digests, or with another source, all of it
+  double sample = 1;    ///< the part of the data that was to be read
   std::vector<Damage> damage;  ///< empty: none was found
   std::vector<FileRead> files;
+  std::vector<std::string> warnings;  ///< what is no damage: leaked clusters, tables for which there is not enough memory
   std::uint64_t virtual_size = 0;
   std::uint64_t data_bytes = 0;  ///< read as data
   double seconds = 0;

@@ -94,7 +94,7 @@ class Restoration {
     const std::string& format = options_.target_format;
     if (!format.empty() && format != "qcow2" && format != "raw")
       throw Fault(FaultKind::usage, "-O " + format + ": write -O qcow2 or -O raw");
-    for (const auto& [name, target] : options_.targets) plans_.push_back(plan_for(index_of(name), target));
+    for (const auto& [name, target] : options_.targets) plans_.push_back(plan_for(stored_.find(name, "--disk"), target));
     for (std::size_t i = 0; i < stored_.disks().size() && !options_.to.empty(); ++i) {
       const bool named = std::any_of(plans_.begin(), plans_.end(), [&](const Plan& plan) { return plan.index == i; });
       if (!named) plans_.push_back(plan_for(i, options_.to + "/" + stored_.disks()[i].name + "." + (format.empty() ? "qcow2" : format)));
@@ -102,16 +102,6 @@ class Restoration {
     for (const Plan& plan : plans_)
       if (std::count_if(plans_.begin(), plans_.end(), [&](const Plan& other) { return other.target == plan.target || other.index == plan.index; }) > 1)
         throw Fault(FaultKind::usage, "--disk: " + location_for_people(plan.target) + ": two disks would go there, or one to two places");
-  }
-
-  std::size_t index_of(const std::string& name) const {
-    for (std::size_t i = 0; i < stored_.disks().size(); ++i) {
-      const StoredDisk& disk = stored_.disks()[i];
-      if (name == disk.name || name == disk.id || name == disk.path.substr(disk.path.rfind('/') + 1)) return i;
-    }
-    std::string there;
-    for (const StoredDisk& disk : stored_.disks()) there += (there.empty() ? "" : ", ") + disk.name;
-    throw Fault(FaultKind::usage, "--disk: " + name + ": there is no such disk (there is " + there + ")");
   }
 
   /// A device, an export or a Ceph image holds a raw disk; a file what was asked for.
@@ -223,7 +213,12 @@ class Restoration {
       disks.push_back({stored.name, stored.path, source_of(plans_[i]), places_[i]});
     }
     Transfer transfer(options_, state(), control_);
-    report_.disks = transfer.run(disks);
+    try {
+      report_.disks = transfer.run(disks);
+    } catch (const UnreadableImage& image) {
+      if (stored_.set() == nullptr) throw;
+      throw Fault(FaultKind::damaged, image.what());
+    }
     for (std::size_t i = 0; i < plans_.size(); ++i) report_.disks[i].image = location_for_people(plans_[i].target);
   }
 
@@ -232,10 +227,10 @@ class Restoration {
     auto digests = stored_.digests(plan.index);
     if (!digests) return source;
     const std::string where = stored_.disks()[plan.index].path;
-    source.proof = std::make_shared<DiskProof>(std::move(digests), [where](GuestRange range) {
+    source.proofs.push_back(std::make_shared<DiskProof>(std::move(digests), "what was backed up", [where](GuestRange range) {
       throw Fault(FaultKind::damaged, where + ": guest bytes " + std::to_string(range.start.value) + " to " +
                                           std::to_string(range.end().value) + ": differ from what was backed up");
-    });
+    }));
     return source;
   }
 

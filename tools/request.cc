@@ -111,9 +111,19 @@ class Reader {
     read_stretching(options.pbkdf_iterations, options.allow_weak_pbkdf);
   }
 
+  /// What a configuration file asks for in general means nothing where nothing is kept.
+  VerifyLevel verify_level(bool keeps_nothing) const {
+    if (!line_.has("verify")) return VerifyLevel::none;
+    if (keeps_nothing && line_.written("verify"))
+      refuse("--verify: null: keeps nothing that could be read back: leave one of them out");
+    if (keeps_nothing) return VerifyLevel::none;
+    return text("verify") == "metadata" ? VerifyLevel::metadata : VerifyLevel::data;
+  }
+
   void read_backup(BackupOptions& options, std::chrono::seconds io_timeout) {
     read_transfer(options, io_timeout);
     options.to = text("to");
+    options.verify = verify_level(options.to == "null:");
     options.source_format = text("source-format");
     if (line_.has("min-free")) options.min_free = parse_size(named("min-free"), text("min-free"));
     if (line_.operands.empty())
@@ -165,6 +175,11 @@ class Reader {
     if (line_.has("target-format")) options.target_format = text("target-format");
     options.shared_source = line_.has("force-share");
     options.force = line_.has("force");
+    options.verify = verify_level(options.target == "null:");
+    if (options.target_format == "raw" && options.verify == VerifyLevel::metadata) {
+      if (line_.written("verify")) refuse("--verify=metadata: a raw image has none: write --verify=data");
+      options.verify = VerifyLevel::none;
+    }
     if (!options.target_format.empty() && options.target_format != "qcow2" && !line_.written("compress"))
       options.compression.clear();
     if (options.target_format == "raw" && line_.written("cluster-size"))
@@ -184,6 +199,10 @@ class Reader {
     read_transfer(request.verify, request.io_timeout);
     request.path = request.verify.path = line_.operands[0];
     request.verify.source_format = text("source-format");
+    request.verify.against = line_.all("against");
+    if (line_.has("sample")) request.verify.sample = parse_percent(named("sample"), text("sample"));
+    if (line_.written("source-key") && request.verify.against.empty())
+      refuse("--source-key without --against means nothing: what is verified is opened by -e");
   }
 
   void read_restore(Request& request) {

@@ -46,6 +46,11 @@ Json with_outcome(Outcome outcome) { return {{"outcome", name_of(outcome)}, {"ex
 /// Empty text as JSON's null: there is none.
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
+Json json_of(VerifyLevel level) {
+  if (level == VerifyLevel::none) return nullptr;
+  return level == VerifyLevel::data ? "data" : "metadata";
+}
+
 Json json_of(const DiskReport& disk) {
   return {{"name", disk.name},
           {"source", disk.source},
@@ -61,6 +66,7 @@ Json json_of(const DiskReport& disk) {
           {"compressed_clusters", disk.compressed_clusters},
           {"compressed_bytes", disk.compressed_bytes},
           {"plain_clusters", disk.plain_clusters},
+          {"read_back", text_or_null(disk.read_back)},
           {"stages", disk.stages},
           {"cpu", disk.cpu}};
 }
@@ -89,7 +95,8 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
   result["stored_bytes"] = sum.stored_bytes;
   result["ratio"] = ratio_of(sum);
   result["seconds"] = report.seconds;
-  result["verified"] = false;
+  result["verified"] = json_of(report.verified);
+  if (report.verified != VerifyLevel::none) result["verify_seconds"] = report.verify_seconds;
   result["warnings"] = report.warnings;
   result["stages"] = sum.stages;
   if (report.stretching_cpu_seconds > 0) sum.cpu["stretch"] = report.stretching_cpu_seconds;
@@ -199,7 +206,8 @@ Json json_of(const Damage& damage) {
           {"guest_offset", number(damage.guest_offset)},
           {"guest_length", number(damage.guest_length)},
           {"file_offset", number(damage.file_offset)},
-          {"what", damage.what}};
+          {"what", damage.what},
+          {"line", line_of(damage)}};
 }
 
 template <class Options>
@@ -210,13 +218,15 @@ Options opened_by_passphrases(Options options, const Request& request, const Job
 }
 
 Json verify_result(const Request& request, const JobControl& control) {
-  const VerifyReport report = verify(opened_by_passphrases(request.verify, request, control), control);
-  const bool past_cache = std::all_of(report.files.begin(), report.files.end(), [](const FileRead& file) { return file.how != "cached"; });
-  Json result = with_outcome(!report.damage.empty()             ? Outcome::damaged
-                             : !report.proved || !past_cache ? Outcome::done_with_warnings
-                                                             : Outcome::done);
+  VerifyOptions options = opened_by_passphrases(request.verify, request, control);
+  options.against_keys = read_passphrases(request.source_keys, control);
+  const VerifyReport report = verify(options, control);
+  Json result = with_outcome(!report.damage.empty()                       ? Outcome::damaged
+                             : !report.proved || !report.warnings.empty() ? Outcome::done_with_warnings
+                                                                          : Outcome::done);
   result.update({{"path", report.path},
                  {"proved", report.proved},
+                 {"sample", report.sample},
                  {"virtual_size", report.virtual_size},
                  {"data_bytes", report.data_bytes},
                  {"seconds", report.seconds}});
@@ -224,6 +234,7 @@ Json verify_result(const Request& request, const JobControl& control) {
   for (const Damage& damage : report.damage) result["damage"].push_back(json_of(damage));
   result["files"] = Json::array();
   for (const FileRead& file : report.files) result["files"].push_back({{"path", file.path}, {"read", file.how}});
+  result["warnings"] = report.warnings;
   return result;
 }
 

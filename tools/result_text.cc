@@ -62,6 +62,11 @@ std::string job_text(const Json& result, const std::string& headline) {
   text += fmt::format("{} of data in {}, {} stored, {} are zero\n", size(result, "data_bytes"), size(result, "virtual_size"),
                       size(result, "stored_bytes"), size(result, "zero_bytes"));
   text += transforms_text(result);
+  if (result.contains("verify_seconds"))
+    text += fmt::format("{} in {}\n",
+                        word(result, "verified") == "data" ? "read back and compared: no errors were found,"
+                                                           : "tables checked: no errors were found,",
+                        human_time(result.at("verify_seconds").get<double>()));
   text +=
       fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   const double frozen = result.value("frozen_seconds", 0.0);
@@ -237,30 +242,18 @@ std::string tune_text(const Json& result) {
   return text + "\n" + table(rows);
 }
 
-std::string damage_line(const Json& damage) {
-  std::string line;
-  if (!word(damage, "disk").empty()) line = word(damage, "disk") + ": ";
-  if (damage.at("guest_offset").is_number()) {
-    const auto begin = damage.at("guest_offset").get<std::uint64_t>();
-    line += fmt::format("guest bytes {} to {}", begin, begin + damage.at("guest_length").get<std::uint64_t>());
-    line += damage.at("file_offset").is_number()
-                ? fmt::format(" ({}, at byte {}): ", word(damage, "file"), damage.at("file_offset").get<std::uint64_t>())
-                : fmt::format(" ({}): ", word(damage, "file"));
-  }
-  return line + word(damage, "what") + "\n";
-}
-
 std::string verify_text(const Json& result) {
   std::string text;
-  for (const Json& damage : result.at("damage")) text += damage_line(damage);
-  for (const Json& file : result.at("files"))
-    if (word(file, "read") == "cached") text += word(file, "path") + ": read from this host's memory, as far as it was there, and not from its disk\n";
+  for (const Json& damage : result.at("damage")) text += word(damage, "line") + "\n";
   const double seconds = result.at("seconds").get<double>();
   text += fmt::format("{}: {} of data in {} read back, {}, {}/s\n", word(result, "path"), size(result, "data_bytes"),
                       size(result, "virtual_size"), human_time(seconds),
                       human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   if (!result.at("damage").empty()) return text + fmt::format("damage was found: {}\n", result.at("damage").size());
-  return text + (result.at("proved").get<bool>() ? "no errors were found\n" : "read back, content not proved: no digests\n");
+  if (result.at("proved").get<bool>()) return text + "no errors were found\n";
+  if (const double sample = result.at("sample").get<double>(); sample < 1)
+    return text + fmt::format("{:.4g} % of the data read: no errors were found in what was read\n", 100 * sample);
+  return text + "read back, content not proved: no digests\n";
 }
 
 std::string restore_text(const Request& request, const Json& result) {

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t kMostLayers = 64;
 
-[[noreturn]] void refuse(const std::string& path, const std::string& what) { throw Fault(FaultKind::source, path + ": " + what); }
+[[noreturn]] void refuse(const std::string& path, const std::string& what) { throw UnreadableImage(path + ": " + what); }
 
 /// A relative name is relative to the file that names it.
 std::string beside(const std::string& child, const std::string& name) {
@@ -48,6 +48,7 @@ class Chain {
 
   std::unique_ptr<ImageLayer> open(const std::string& path, const std::string& format) {
     auto bytes = std::make_unique<ImageBytes>(path, lifeline_);
+    files_.push_back(path);
     if (!shared_) bytes->lock_for_reading();
     if (!seen_.insert(bytes->identity()).second) refuse(path, "the chain of backing files comes back to it");
     if (seen_.size() > kMostLayers) refuse(path, "the chain of backing files is more than 64 deep");
@@ -66,6 +67,7 @@ class Chain {
   }
 
   bool encrypted() const noexcept { return encrypted_; }
+  std::vector<std::string>& files() noexcept { return files_; }
   std::vector<std::string>& notes() noexcept { return notes_; }
 
  private:
@@ -119,7 +121,7 @@ class Chain {
   LifelineState* lifeline_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;
   bool encrypted_ = false;
-  std::vector<std::string> notes_;
+  std::vector<std::string> files_, notes_;
 };
 
 }  // namespace
@@ -129,6 +131,7 @@ OpenedImage open_image(const ImagePlace& place, LifelineState* lifeline) {
   OpenedImage opened;
   opened.layer = chain.open(place.path, place.format);
   opened.encrypted = chain.encrypted();
+  opened.files = std::move(chain.files());
   opened.notes = std::move(chain.notes());
   return opened;
 }

@@ -39,6 +39,7 @@ struct ImagePlace {
 struct OpenedImage {
   std::unique_ptr<ImageLayer> layer;
   bool encrypted = false;          ///< it, or what it stands on
+  std::vector<std::string> files;  ///< its path, and that of each file that it stands on
   std::vector<std::string> notes;  ///< what a user should know of it, a line each
 };
 

@@ -163,15 +163,16 @@ std::optional<mode_t> PartialSet::file_mode() const {
   return options_.open_to_all ? std::optional<mode_t>(0644) : std::nullopt;
 }
 
-std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key) {
+std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key, const Prove& prove) {
   assert(open_ && partial_);
-  lock_.refresh();  // whoever took us for dead may be writing the next set now
   sync_files(manifest);
   if (options_.open_to_all) open_directories();
-  for (;;) {
+  for (bool proven = false;; proven = true) {
     if (options_.name.empty()) name_ = first_free_name(*vm_, name_);
     manifest_text_ = write_manifest_file(manifest, set_key);
     sync_directory(*partial_);
+    if (prove && !proven) prove(partial_->path(), directory_name());
+    lock_.refresh();  // whoever took us for dead may be writing the next set now
     partial_.reset();
     const auto moved = move_into_place(*vm_, partial_name_, directory_name(), manifest_text_, options_.rename_patience);
     if (moved == Moved::done) break;

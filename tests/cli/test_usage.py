@@ -30,7 +30,9 @@ REFUSED = [
     (["convert", "--xyzzyx", "a", "b"], "nasbackup convert --help lists the options"),
     (["convert", "-x", "a", "b"], "-x: no such option"),
     (["convert", "-threads", "2", "a", "b"], "no such option: write --threads$"),
-    (["convert", "--verify", "a", "b"], "--verify: no such option"),
+    (["convert", "--verify=all", "a", "b"], "--verify all: write metadata or data"),
+    (["verify", "--verify", "a"], "--verify is not an option of verify: leave it out .it belongs to backup, convert"),
+    (["verify", "a", "--sample", "5"], "--sample 5: write a part such as 5% or 0.5%"),
     (["convert", "-c=gzip", "a", "b"], "--compress: must be zlib, zstd or auto"),
     (["convert", "-c=zlib:10", "a", "b"], "zlib level must be fast, default, best, auto or 1 to 9: 10"),
     (["convert", "--compress=zstd:23", "a", "b"], "zstd level must be fast, default, best, auto or -7 to 22 without 0: 23"),
@@ -214,7 +216,7 @@ class Help(CliTest):
 
     def test_names_nothing_that_is_not_built(self):
         texts = self.help_of("--help") + "".join(self.help_of(verb, "--help") for verb in VERBS) + self.help_of("--manual-page")
-        for absent in ("--verify", "--incremental", "merge", "--manual-page", "--bash-completion", "--against", "--sample"):
+        for absent in ("--incremental", "merge", "--manual-page", "--bash-completion"):
             self.assertNotIn(absent, texts)
 
     def test_the_manual_has_every_option_of_the_help_and_no_mistake(self):

@@ -94,6 +94,29 @@ TEST_F(PartialSetOf, AVmListsFilesThatAreNoImages) {
             manifest.files);
 }
 
+TEST_F(PartialSetOf, AVmIsProvenWhileNobodySeesItAndNotPublishedWhenThatFails) {
+  std::vector<std::string> proven;
+  {
+    const auto set = PartialSet::begin(options(kRunA), nullptr);
+    add_image(*set);
+    const auto prove = [&](const std::string& path, const std::string& name) {
+      proven.push_back(name);
+      EXPECT_EQ(name, read_manifest(read(path + "/manifest.json"), "manifest").set);
+      EXPECT_TRUE(list(target_, nullptr).empty());
+    };
+    EXPECT_EQ(vm_path() + '/' + set->name().text(), set->publish(manifest_with("root.1.qcow2"), nullptr, prove));
+    EXPECT_EQ(std::vector<std::string>{set->name().text()}, proven);
+  }
+  {
+    const auto set = PartialSet::begin(options(kRunA), nullptr);
+    add_image(*set);
+    const auto damaged = [](const std::string& path, const std::string&) { throw Fault(FaultKind::damaged, path); };
+    EXPECT_FAULT(FaultKind::damaged, set->publish(manifest_with("root.1.qcow2"), nullptr, damaged));
+  }
+  EXPECT_EQ(1u, list(target_, nullptr).size());
+  EXPECT_EQ(proven, names_in(vm_path()));
+}
+
 TEST_F(PartialSetOf, AVmIsClosedToOthers) {
   ::umask(0);
   const auto path = make_set(kRunA);
