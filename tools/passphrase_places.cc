@@ -101,7 +101,7 @@ PassphrasePlaces take_storage_keys(std::span<char* const> arguments, std::vector
     words.push_back(nasbackup::take_storage_keys(argument, *keys));
   }
   if (!clusters) return {};
-  return {{PassphrasePlace::Kind::memory, {}, -1, keys}};
+  return {{PassphrasePlace::Kind::memory, {}, -1, nullptr, keys}};
 }
 
 StorageKeys storage_keys_of(const PassphrasePlaces& places) { return places.empty() ? StorageKeys() : *places.front().keys; }
