@@ -657,11 +657,30 @@ TEST(Qcow2Repair, FreesNoClusterBehindTheFileThatAnEntryStillNames) {
   EXPECT_EQ(refcount_of(same, 20), 1u);
 }
 
-TEST(Qcow2Repair, FreesNothingWhenATableThatReachesBeyondTheFileIsNotCounted) {
+TEST(Qcow2Repair, LeavesARefcountBlockAloneOnWhichATableThatIsTooLongLies) {
   HandMade image;
-  image.put32(56, 16);  // clusters of the refcount table
-  ASSERT_TRUE(image.check().tells_of("cluster 1 has refcount 1 and 0 references"));
+  image.set_refcount(20, 1);
+  image.put32(56, 16);  // clusters of the refcount table, which begins in front of the block
+  const Outcome outcome = image.check();
+  EXPECT_TRUE(outcome.tells_of("points beyond the end of the file"));
+  EXPECT_FALSE(outcome.tells_of("cluster 1 has")) << outcome.text();
   EXPECT_EQ(repaired(image, RepairRound::leaks).bytes(), image.bytes());
+}
+
+TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherThousandsOfTimes) {
+  HandMade image = with_snapshot();
+  const auto add_snapshots = [&](std::uint32_t count) {
+    image.bytes().resize(10 * kCluster + 64 * count);
+    image.put32(60, count), image.put64(64, 10 * kCluster);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const std::uint64_t at = 10 * kCluster + 56 * i;
+      image.put64(at, 0), image.put32(at + 8, static_cast<std::uint32_t>(image.bytes().size() / 8)), image.put32(at + 36, 16);
+    }
+  };
+  add_snapshots(100);
+  EXPECT_TRUE(image.check().tells_of("overlaps other metadata"));
+  add_snapshots(20'000);
+  EXPECT_THROW(image.check(), FormatError);
 }
 
 TEST(Qcow2Repair, CountsASnapshotTableAsFarAsItCanBeRead) {
