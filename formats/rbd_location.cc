@@ -17,6 +17,7 @@ constexpr std::string_view kKeyOption = ":key=";
 constexpr std::size_t kMostBytes = 64u << 10;  // of a location: hundreds of monitors have room in it
 constexpr std::size_t kMostName = 4096;        // of pool, image …: what is longer Ceph refuses anyway
 constexpr std::size_t kMostOptions = 256;
+constexpr std::size_t kMostShown = 200;  // of a location in a message
 
 /// The first of `delimiters` that no backslash stands before.
 std::size_t find_bare(std::string_view text, std::string_view delimiters) noexcept {
@@ -63,7 +64,9 @@ std::string escaped(std::string_view meant) {
 }
 
 [[noreturn]] void refuse(std::string_view text, const std::string& what) {
-  throw FormatError(rbd_location_for_people(text) + ": " + what);
+  std::string where = rbd_location_for_people(text);
+  if (where.size() > kMostShown) where = where.substr(0, kMostShown) + "…";
+  throw FormatError(where + ": " + what);
 }
 
 std::string checked_name(std::string_view text, std::string_view name, const char* what) {
