@@ -8,13 +8,13 @@ import unittest
 
 from cli import *
 
-VERBS = ("backup", "convert", "restore", "verify", "info", "check", "list", "delete", "key", "serve", "tune")
+VERBS = ("backup", "convert", "restore", "verify", "info", "check", "list", "delete", "key", "serve", "details", "tune")
 
 # What is written, and what the line says to write instead.
 REFUSED = [
-    ([], "write backup, convert, restore, verify, info, check, list, delete, key, serve or tune, or --help"),
+    ([], "write backup, convert, restore, verify, info, check, list, delete, key, serve, details or tune, or --help"),
     (["convrt", "a", "b"], "convrt: no such verb: write convert$"),
-    (["merge", "a"], "merge: no such verb: write backup, convert, restore, verify, info, check, list, delete, key, serve or tune"),
+    (["merge", "a"], "merge: no such verb: write backup, convert, restore, verify, info, check, list, delete, key, serve, details or tune"),
     (["-v", "convert", "a", "b"], "-v: write the verb first"),
     (["-j2"], "write the verb first"),
     (["--help", "convert"], "write the verb first"),
