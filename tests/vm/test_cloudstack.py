@@ -20,6 +20,9 @@ import judge  # noqa: E402
 import lab  # noqa: E402
 from lab import MIB, wait_until  # noqa: E402
 
+# Whoever runs us under nohup: what is tested starts as from an agent.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 OK, FAILED, CLEANUP_FAILED = 0, 1, 20
 TIME = "2026.11.26.09.30.00"
 
