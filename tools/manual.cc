@@ -50,6 +50,7 @@ constexpr std::string_view kPlaces = R"(.SH NAMES OF IMAGES
 \fISRC\fR and \fIDST\fR are a path, \fBnbd://\fIHOST\fR[:\fIPORT\fR]\fB/\fIEXPORT\fR or
 \fBnbd+unix:///\fIEXPORT\fB?socket=\fIPATH\fR. The target \fBnull:\fR takes everything and keeps nothing.
 A \fISET\fR is a set's directory, or \fIDIR\fB/\fIVM\fR for its newest.
+\fBdelete\fR takes the first alone.
 .SH SIZES AND RATES
 A size is a number of bytes, or a number with K, M, G, T (or KiB, MiB ...), powers of 1024. A rate is a number of MiB per
 second, or a size, or a number of kbit, Mbit, Gbit.
