@@ -51,6 +51,7 @@ constexpr std::string_view kPlaces = R"(.SH NAMES OF IMAGES
 \fBnbd+unix:///\fIEXPORT\fB?socket=\fIPATH\fR, or an image of a Ceph cluster,
 \fBrbd:\fIPOOL\fB/\fIIMAGE\fR[\fB@\fISNAPSHOT\fR][\fB:\fIOPTION\fB=\fIVALUE\fR...] as QEMU writes it. The target \fBnull:\fR takes everything and keeps nothing.
 A \fISET\fR is a set's directory, or \fIDIR\fB/\fIVM\fR for its newest.
+\fBdelete\fR takes the first alone.
 .SH SIZES AND RATES
 A size is a number of bytes, or a number with K, M, G, T (or KiB, MiB ...), powers of 1024. A rate is a number of MiB per
 second, or a size, or a number of kbit, Mbit, Gbit.

@@ -217,6 +217,12 @@ class AnEncryptedDisk(StoppedTest):
             f'<encryption format="luks"><secret type="passphrase" uuid="{self.SECRET}"/></encryption>'))])
         return domain
 
+    def test_is_refused_without_a_key_and_without_encryption(self):
+        domain = self.encrypted_domain("qcow2")
+        self.refused(domain, SOURCE, "--allow-plaintext")
+        self.refused(domain, SOURCE, "--allow-plaintext", options=("--source-key", self.key))
+        self.refused(domain, WRONG_KEY, "write --source-key FILE", options=("-e", self.key, *WEAK))
+
     def test_is_opened_by_its_key_alone(self):
         for layout in ("qcow2", "luks"):
             with self.subTest(layout=layout):
@@ -225,9 +231,6 @@ class AnEncryptedDisk(StoppedTest):
                 passphrase.write_bytes(b"correct horse")
                 wrong.write_bytes(b"battery")
                 encrypt = ("-e", passphrase, *WEAK)
-                self.refused(domain, SOURCE, "--allow-plaintext")
-                self.refused(domain, SOURCE, "--allow-plaintext", options=("--source-key", self.key))
-                self.refused(domain, WRONG_KEY, "write --source-key FILE", options=encrypt)
                 self.refused(domain, WRONG_KEY, options=("--source-key", wrong, *encrypt))
                 self.assert_status(self.backup(domain, "--source-key", self.key, *encrypt), DONE)
                 backup_set = self.one_set(domain)
