@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint64_t kSectorBytes = 512;
 // A cluster that is sound is counted once; thousands of snapshots may name one table of half the file.
-constexpr std::uint64_t kMostCountings = 1024;
+constexpr std::uint64_t kMostCountings = 64;
 
 }  // namespace
 

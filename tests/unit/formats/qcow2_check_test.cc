@@ -667,7 +667,7 @@ TEST(Qcow2Repair, LeavesARefcountBlockAloneOnWhichATableThatIsTooLongLies) {
   EXPECT_EQ(repaired(image, RepairRound::leaks).bytes(), image.bytes());
 }
 
-TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherThousandsOfTimes) {
+TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherInHundredsOfLayers) {
   HandMade image = with_snapshot();
   const auto add_snapshots = [&](std::uint32_t count) {
     image.bytes().resize(10 * kCluster + 64 * count);
@@ -677,9 +677,9 @@ TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherThousandsOfTimes) {
       image.put64(at, 0), image.put32(at + 8, static_cast<std::uint32_t>(image.bytes().size() / 8)), image.put32(at + 36, 16);
     }
   };
-  add_snapshots(100);
+  add_snapshots(20);
   EXPECT_TRUE(image.check().tells_of("overlaps other metadata"));
-  add_snapshots(20'000);
+  add_snapshots(1000);
   EXPECT_THROW(image.check(), FormatError);
 }
 
