@@ -1,6 +1,7 @@
+#!/usr/bin/python3
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
-"""damage.py [--count N] [--seed N] [--jobs N]: single bytes of sets are changed, everywhere, and verify must find each change
+"""Single bytes of sets are changed, everywhere, and verify must find each change
 that alters what would be restored, and say where.
 
 Sets of every kind (plain, compressed, encrypted, both) with real files in their disks, XML and firmware variables. For each change
