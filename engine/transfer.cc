@@ -21,7 +21,10 @@ namespace {
 /// What the processes of a run need beside the buffers: programs, libraries, tables (docs/performance.md). The rest of
 /// --memory is for buffers.
 constexpr std::uint64_t kBesideBuffers = 40u << 20;
-constexpr std::uint64_t kLeastMemory = kBesideBuffers + (8u << 20);
+constexpr std::uint64_t kLeastBuffers = 8u << 20;
+constexpr std::uint64_t kLeastMemory = kBesideBuffers + kLeastBuffers;
+/// What librbd and its threads need besides.
+constexpr std::uint64_t kCephLibrary = 24u << 20;
 constexpr std::uint64_t kLeastItem = 64u << 10, kMostItem = 8u << 20;
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;  // QEMU's own limit is 100, and others may be there too
@@ -76,6 +79,12 @@ Stretching stretching_of(const TransferOptions& options) {
   return stretching;
 }
 
+bool uses_ceph(const std::vector<TransferDisk>& disks) {
+  return std::any_of(disks.begin(), disks.end(), [](const TransferDisk& disk) {
+    return is_rbd_location(disk.source.location) || is_rbd_location(disk.target.location);
+  });
+}
+
 asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, bool encrypted, DiskReport& report) {
   const std::int64_t began = monotonic_ns();
   co_await copy.run();
@@ -103,6 +112,7 @@ Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, cons
     : options_((check_options(options), options)),
       lifeline_(lifeline),
       on_message_(control.on_message),
+      beside_buffers_(kBesideBuffers),
       job_(options.threads, control.stop),
       limiter_(job_.executor(), job_.stop(), limit_of(options.limit), join_rate_group(options.rate_group)),
       source_keys_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, job_.stop().token()))),
@@ -111,6 +121,10 @@ Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, cons
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
   std::vector<DiskReport> reports(disks.size());
   digests_.resize(disks.size());
+  if (uses_ceph(disks)) beside_buffers_ += kCephLibrary;
+  if (options_.memory < beside_buffers_ + kLeastBuffers)
+    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for Ceph images: write at least " +
+                                      std::to_string((beside_buffers_ + kLeastBuffers) >> 20) + "M");
   job_.run([&] { return copy_all(disks, reports); });
   return reports;
 }
@@ -156,11 +170,9 @@ std::size_t Transfer::most_at_once(const std::deque<DiskCopy>& copies) const {
   for (const DiskCopy& copy : copies) largest = std::max(largest, copy.memory());
   if (largest > buffers())
     throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for clusters and compression of this kind: write at least " +
-                                      std::to_string((largest + kBesideBuffers + (1u << 20) - 1) >> 20) + "M");
+                                      std::to_string((largest + beside_buffers_ + (1u << 20) - 1) >> 20) + "M");
   return std::min<std::uint64_t>(buffers() / largest, copies.size());
 }
-
-std::uint64_t Transfer::buffers() const noexcept { return options_.memory - kBesideBuffers; }
 
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
   return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size,

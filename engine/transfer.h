@@ -58,12 +58,13 @@ class Transfer {
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
   asio::awaitable<std::deque<DiskCopy>> build_all(const std::vector<TransferDisk>& disks);
   std::size_t most_at_once(const std::deque<DiskCopy>& copies) const;
-  std::uint64_t buffers() const noexcept;
+  std::uint64_t buffers() const noexcept { return options_.memory - beside_buffers_; }
   PipelineBounds bounds_for(std::size_t disks) const;
 
   TransferOptions options_;
   LifelineState& lifeline_;
   std::function<void(const std::string&)> on_message_;
+  std::uint64_t beside_buffers_;  // of --memory
   JobLoop job_;
   Limiter limiter_;
   std::optional<JobKeys> keys_;                 // when the images are encrypted
