@@ -13,7 +13,7 @@ namespace nasbackup {
 
 namespace {
 
-void check_options(const BackupOptions& options) {
+void check(const BackupOptions& options) {
   const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
   if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
   if (options.to.empty()) refuse("backup: write --to DIR");
@@ -42,11 +42,17 @@ JobReport backup_images(BackupRun& run) {
 
 }  // namespace
 
+void check_options(const BackupOptions& options) {
+  translate_faults([&] { check(options); });
+}
+
 JobReport backup(const BackupOptions& options, const JobControl& control) {
   return translate_faults([&] {
-    check_options(options);
+    check(options);
     BackupOptions own = options;
     for (std::string& source : own.sources) source = without_key(std::move(source), own.storage_keys);
+    if (own.stopped_disks)
+      for (std::string& disk : *own.stopped_disks) disk = without_key(std::move(disk), own.storage_keys);
     BackupRun run(own, control);
     return own.sources.empty() ? backup_domain(run) : backup_images(run);
   });

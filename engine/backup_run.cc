@@ -7,6 +7,7 @@
 #include "crypto/key_wrap.h"
 #include "crypto/random_source.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/verification.h"
 #include "engine/set/hex.h"
 #include "formats/sealed_file.h"
 
@@ -53,7 +54,10 @@ void BackupRun::open_set() {
   }
   set::SetOptions options;
   options.dir = options_.to;
-  options.vm = options_.vm;
+  const std::size_t slash = options_.set.find('/');
+  options.vm = options_.set.empty() ? options_.vm : options_.set.substr(0, slash);
+  if (slash != std::string::npos) options.name = options_.set.substr(slash + 1);
+  options.open_to_all = options_.open_to_all;
   options.run_id = run_id();
   options.min_free = options_.min_free;
   options.note = [this](const std::string& line) { note(line); };
@@ -119,6 +123,25 @@ set::ManifestSeal BackupRun::seal() const {
   return seal;
 }
 
+/// As the verb verify would at any time, before anybody can see the set. The guest has been free for long.
+void BackupRun::prove(const SetPlace& unpublished) {
+  const auto began = std::chrono::steady_clock::now();
+  JobControl control = control_;
+  control.lifeline = lifeline_;
+  std::vector<FileRead> files = let_set_go(unpublished.path, &state());
+  const VerifyReport found = as_damage([&] {
+    const StoredDisks stored(unpublished, transfer_.ring_for_written(), control);
+    return Verification(options_, control, stored, {options_.verify, 1, {}, true}, std::move(files)).run();
+  });
+  throw_damage(found, control);
+  for (const std::string& warning : found.warnings) warn(warning);
+  for (std::size_t i = 0; i < disks_.size(); ++i)
+    report_.disks[i].read_back = how_read(found, unpublished.path + "/" + disks_[i].file);
+  if (const std::string line = cached_line(found); !line.empty()) warn(line);
+  report_.verified = options_.verify;
+  report_.verify_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
 JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   throw_if_stopped();
   state().phase = "publishing";
@@ -129,7 +152,10 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
   manifest.seal = seal();
-  if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr);
+  set::PartialSet::Prove prove_it;
+  if (options_.verify != VerifyLevel::none)
+    prove_it = [this](const std::string& path, const std::string& name) { prove({path, name}), state().phase = "publishing"; };
+  if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
   for (std::size_t i = 0; i < disks_.size(); ++i)
     report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
   report_.frozen_seconds = frozen_seconds;

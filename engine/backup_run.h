@@ -14,6 +14,7 @@
 
 #include "crypto/secret.h"
 #include "engine/nasbackup.h"
+#include "engine/proven_set.h"
 #include "engine/set/image_name.h"
 #include "engine/set/partial_set.h"
 #include "engine/transfer.h"
@@ -62,6 +63,7 @@ class BackupRun {
 
  private:
   set::ManifestSeal seal() const;
+  void prove(const SetPlace& unpublished);
 
   const BackupOptions& options_;
   const JobControl& control_;

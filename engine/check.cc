@@ -1,8 +1,11 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// nasbackup::check_image: opens an image under QEMU's image locks, a LUKS container with its key, checks the metadata of the
-// qcow2 in it (formats/qcow2_check.h), then decodes its compressed clusters on all threads.
+// nasbackup::check_image, and what verification needs of it (engine/image_check.h): opens an image under QEMU's image locks, a
+// LUKS container with its key, checks the metadata of the qcow2 in it (formats/qcow2_check.h), then decodes its compressed
+// clusters on all threads.
+#include "engine/image_check.h"
+
 #include <fcntl.h>
 
 #include <algorithm>
@@ -22,7 +25,6 @@
 #include "engine/io/repair_journal.h"
 #include "engine/job_state.h"
 #include "engine/luks_image.h"
-#include "engine/nasbackup.h"
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/translate_faults.h"
 #include "formats/format_error.h"
@@ -77,15 +79,15 @@ class DecodeOnThreads {
 
 class Check {
  public:
-  Check(const CheckOptions& options, const JobControl& control)
-      : options_(options), control_(control), bytes_(options.path, state_of(control)) {
+  Check(const CheckOptions& options, luks::KeyRing& ring, const ImageCheckBounds& bounds, const JobControl& control)
+      : options_(options), ring_(ring), bounds_(bounds), control_(control), bytes_(options.path, state_of(control)) {
     read_ = [this](std::uint64_t offset, std::span<std::byte> into) {
       if (control_.stop.stop_requested()) throw Fault(FaultKind::interrupted, options_.path + ": stopped");
       return bytes_.read_up_to(offset, into);
     };
   }
 
-  CheckReport run() {
+  ImageCheck run() {
     lock();
     if (journal_ && journal_->finish_interrupted() && control_.on_message)
       control_.on_message(options_.path + ": a repair that was interrupted has been finished");
@@ -102,7 +104,7 @@ class Check {
     else
       check_qcow2(start, report);
     if (lock_) lock_->confirm_undisturbed();
-    return report;
+    return {std::move(report), bytes_.file_offset(0)};
   }
 
  private:
@@ -128,11 +130,10 @@ class Check {
   }
 
   void enter_container() {
-    if (options_.passphrases.empty())
+    if (ring_.size() == 0)
       throw Fault(FaultKind::wrong_key, options_.path + ": a LUKS container: what it holds needs the passphrase (-e FILE)");
-    luks::KeyRing ring = ring_of(options_.passphrases, control_.stop);
     const LuksHeaderFile header(options_.path, ImageBytes::Access::read, state_of(control_));
-    const luks::Unlocked unlocked = header.unlock(ring);
+    const luks::Unlocked unlocked = header.unlock(ring_);
     if (header.facts().payload_offset > bytes_.file_size())
       throw Fault(FaultKind::damaged, options_.path + ": LUKS header: payload offset: " +
                                           std::to_string(header.facts().payload_offset) + ", beyond the end of the file");
@@ -145,16 +146,27 @@ class Check {
     const std::uint64_t size = in_container_ ? round_down(bytes_.size(), crypto::AesXts::kSectorBytes) : bytes_.size();
     if (journal_) repair(size, report);
     const qcow2::CheckHeader header = qcow2::parse_check_header(journal_ ? read_start() : start);
+    if (bounds_.metadata_only && qcow2::ClusterMap::bytes_for(header.cluster_of(size)) > bounds_.memory)
+      return give_up(header.cluster_of(size), report);
     tell_phase("checking the tables");
-    qcow2::MetadataCheck check = qcow2::check_metadata(read_, size, header);
+    qcow2::MetadataCheck check = qcow2::check_metadata(read_, size, header, nullptr, bounds_.memory);
     report.corruptions_fixed -= std::min(report.corruptions_fixed, check.findings.count(qcow2::FindingKind::corruption));
     report.leaks_fixed -= std::min(report.leaks_fixed, check.findings.count(qcow2::FindingKind::leak));
+    if (bounds_.metadata_only) return tell(check, report);
     tell_phase("decoding");
     const unsigned threads = options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
     DecodeOnThreads(read_, size, header, check.compressed_pieces).run(threads, check.findings);
     tell(check, report);
   } catch (const FormatError& error) {
     throw Fault(FaultKind::damaged, options_.path + ": " + error.what());
+  }
+
+  void give_up(std::uint64_t clusters, CheckReport& report) const {
+    report.verdict = CheckVerdict::not_completed;
+    report.findings.push_back({"check-error", "", 0, 0, 0,
+                               "its tables were not checked: that takes " +
+                                   std::to_string((qcow2::ClusterMap::bytes_for(clusters) >> 20) + 1) +
+                                   " MiB beside the 40 of the program, more than --memory"});
   }
 
   /// What was wrong at first goes into the numbers of what was fixed, from which the last check takes what is left.
@@ -190,7 +202,7 @@ class Check {
   }
 
   void tell_phase(const char* phase) const {
-    if (control_.lifeline != nullptr) state_of(control_)->phase = phase;
+    if (control_.lifeline != nullptr && !bounds_.metadata_only) state_of(control_)->phase = phase;
   }
 
   static void tell(const qcow2::MetadataCheck& check, CheckReport& report) {
@@ -222,6 +234,8 @@ class Check {
   }
 
   const CheckOptions& options_;
+  luks::KeyRing& ring_;
+  const ImageCheckBounds bounds_;
   const JobControl& control_;
   ImageBytes bytes_;
   FileDescriptor writable_;  // of a repair
@@ -233,11 +247,18 @@ class Check {
 
 }  // namespace
 
+ImageCheck check_tables(const std::string& path, luks::KeyRing& ring, std::uint64_t memory, const JobControl& control) {
+  CheckOptions options;
+  options.path = path;
+  return Check(options, ring, {true, memory}, control).run();
+}
+
 CheckReport check_image(const CheckOptions& options, const JobControl& control) {
   return translate_faults([&] {
     if (is_remote(options.path))
       throw Fault(FaultKind::usage, location_for_people(options.path) + ": is no file; only files are checked");
-    return Check(options, control).run();
+    luks::KeyRing ring = ring_of(options.passphrases, control.stop);
+    return Check(options, ring, {}, control).run().report;
   });
 }
 

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The backup of a running libvirt domain: the pull job is begun, copied from, watched and ended around a BackupRun.
+// The backup of a libvirt domain. Of a running one the pull job is begun, copied from, watched and ended around a BackupRun; one
+// that is shut off is stopped_domain_backup.h's.
 #pragma once
 
 #include "engine/backup_run.h"

@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // nasbackup::image_info, set_info, list_sets: what files and sets are, from the files alone.
+#include <algorithm>
+#include <map>
+
 #include "engine/io/fault.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/location.h"
@@ -11,6 +14,7 @@
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/qemu_command.h"
 #include "engine/set/catalogue.h"
+#include "engine/set/chain.h"
 #include "engine/translate_faults.h"
 #include "formats/deflate_history.h"
 
@@ -68,12 +72,13 @@ class Describer {
   }
 
   /// A set whose image cannot be told of is still listed; the note says which it was.
-  ImageInfo describe_or_note(const std::string& path, std::string& note) {
+  ImageInfo describe_or_note(const std::string& path, SetInfo& set) {
     try {
       return describe(path);
     } catch (const Fault& fault) {
       if (fault.kind() == FaultKind::wrong_key) throw;
-      if (note.empty()) note = fault.what();
+      if (!set.damaged) set.note = fault.what();
+      set.damaged = true;
       ImageInfo info;
       info.path = path;
       return info;
@@ -142,21 +147,64 @@ void fill_from_manifest(const set::CatalogueSet& found, const std::string& file,
     if (disk.file == file) info.virtual_size = disk.virtual_size;
 }
 
-SetInfo describe(const set::CatalogueSet& found, Describer& describer) {
+ChainLink link_of(const set::CatalogueSet& found) {
+  return {found.name, found.time, found.manifest ? found.manifest->kind : set::kFull, false};
+}
+
+SetInfo describe(const set::CatalogueSet& found, const set::Chains& chains, Describer& describer) {
   SetInfo info;
   info.path = found.path;
   info.vm = found.vm;
   info.time = found.time;
-  info.kind = found.manifest ? found.manifest->kind : "full";
+  info.kind = found.manifest ? found.manifest->kind : set::kFull;
+  if (found.manifest && found.manifest->parent) info.parent = found.manifest->parent->set;
   info.stored_bytes = found.stored_bytes();
   info.note = found.note;
+  info.damaged = found.damaged;
   for (const set::CatalogueFile& image : found.images) {
-    info.images.push_back(describer.describe_or_note(found.path + "/" + image.name, info.note));
+    info.images.push_back(describer.describe_or_note(found.path + "/" + image.name, info));
     if (info.images.back().format.empty()) info.images.back().file_size = image.size;
     fill_from_manifest(found, image.name, info.images.back());
     info.virtual_size += info.images.back().virtual_size.value_or(0);
   }
+  if (info.note.empty()) info.note = chains.break_of(found);
   return info;
+}
+
+/// The full set first; what is missing first of all.
+std::vector<ChainLink> chain_of(const set::CatalogueSet& found, const set::Chains& chains) {
+  std::vector<ChainLink> links;
+  const auto below = chains.below(found);
+  for (const set::CatalogueSet* set : below) links.push_back(link_of(*set));
+  const auto& last = below.back()->manifest;
+  if (last && last->parent && chains.parent_of(*below.back()) == nullptr) links.push_back({last->parent->set, "", "", true});
+  std::reverse(links.begin(), links.end());
+  return links;
+}
+
+SetInfo describe_in_chain(const InfoOptions& options, const JobControl& control) {
+  Describer describer(options, Look::at_clusters, control);
+  const set::CatalogueSet found = set::find_set(options.path, state_of(control));
+  const auto directory = set::Directory::open(found.path.substr(0, found.path.rfind('/') + 1), state_of(control));
+  const std::vector<set::CatalogueSet> sets = set::list_vm(directory, found.vm);
+  const set::Chains chains(sets);
+  SetInfo info = describe(found, chains, describer);
+  info.chain = chain_of(found, chains);
+  for (const set::CatalogueSet* child : chains.above(found)) info.children.push_back(child->name);
+  std::sort(info.children.begin(), info.children.end());
+  return info;
+}
+
+std::vector<SetInfo> describe_all(const std::string& dir, const JobControl& control) {
+  Describer describer({}, Look::at_headers, control);
+  std::map<std::string, std::vector<set::CatalogueSet>> vms;
+  for (set::CatalogueSet& found : set::list(dir, state_of(control))) vms[found.vm].push_back(std::move(found));
+  std::vector<SetInfo> infos;
+  for (const auto& [vm, sets] : vms) {
+    const set::Chains chains(sets);
+    for (const set::CatalogueSet& found : sets) infos.push_back(describe(found, chains, describer));
+  }
+  return infos;
 }
 
 }  // namespace
@@ -172,19 +220,11 @@ bool is_set(const std::string& path, const JobControl& control) {
 }
 
 SetInfo set_info(const InfoOptions& options, const JobControl& control) {
-  return translate_faults([&] {
-    Describer describer(options, Look::at_clusters, control);
-    return describe(set::find_set(options.path, state_of(control)), describer);
-  });
+  return translate_faults([&] { return describe_in_chain(options, control); });
 }
 
 std::vector<SetInfo> list_sets(const std::string& dir, const JobControl& control) {
-  return translate_faults([&] {
-    Describer describer({}, Look::at_headers, control);
-    std::vector<SetInfo> sets;
-    for (const set::CatalogueSet& found : set::list(dir, state_of(control))) sets.push_back(describe(found, describer));
-    return sets;
-  });
+  return translate_faults([&] { return describe_all(dir, control); });
 }
 
 }  // namespace nasbackup

@@ -18,6 +18,7 @@
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/mount_point.h"
 #include "engine/nasbackup.h"
 #include "engine/set/run_lock.h"
 #include "engine/translate_faults.h"
@@ -103,7 +104,10 @@ Lifeline::Lifeline() {
 // lets go of what it has open.
 Lifeline::~Lifeline() {
   if (state_->lock_fd >= 0) {
-    if (::getpid() == owner_pid_) ::unlink(lock_path(*state_).c_str());
+    if (::getpid() == owner_pid_) {
+      remove_mount_point(run_id());
+      ::unlink(lock_path(*state_).c_str());
+    }
     ::close(state_->lock_fd);
   }
   ::munmap(state_, sizeof(LifelineState));
@@ -119,7 +123,9 @@ std::chrono::nanoseconds Lifeline::target_stalled_for() const noexcept {
   return std::chrono::nanoseconds(oldest);
 }
 
-bool Lifeline::holds_guest() const noexcept { return state_->guest_frozen || state_->guest_job; }
+bool Lifeline::holds_guest() const noexcept { return state_->guest_frozen || state_->guest_job || state_->checkpoint; }
+
+bool Lifeline::has_partial_set() const noexcept { return state_->partial_set; }
 
 std::string Lifeline::release_guest(std::chrono::seconds deadline) noexcept { return vm::release(*state_, deadline); }
 

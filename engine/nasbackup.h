@@ -66,8 +66,10 @@ class Lifeline {
   std::string run_id() const;
   /// For how long the oldest call on the target that has not come back has been under way; zero when there is none.
   std::chrono::nanoseconds target_stalled_for() const noexcept;
-  /// True while a guest is frozen or has our backup job.
+  /// True while a guest is frozen, or has our backup job or a checkpoint of which no backup is published yet.
   bool holds_guest() const noexcept;
+  /// True while there is a partial set of this run on the target, and for good when it could not be removed.
+  bool has_partial_set() const noexcept;
   /// Thaws the guest and ends our backup job, as far as the job says that it holds them. For the watcher, once the
   /// job's process is dead or given up. Tries until `deadline` from now; returns what is still held, empty when nothing.
   std::string release_guest(std::chrono::seconds deadline) noexcept;
@@ -170,6 +172,14 @@ struct JobControl {
   std::shared_ptr<Lifeline> lifeline;                  ///< null: the job makes its own
   std::function<void(const std::string&)> on_message;  ///< notes for the user, one line each; may be empty
   std::shared_ptr<RateControl> rate_control;           ///< null: the limit stays what it is
+  std::function<void(const std::string&)> on_detail;   ///< notes that only some want to see; may be empty
+};
+
+/// What is looked at of an image that was written, before it is published.
+enum class VerifyLevel {
+  none,
+  metadata,  ///< its tables are checked, and that its passphrase opens it
+  data,      ///< and all of it is read back, past this host's memory where the system lets it, and compared with what was read
 };
 
 /// Options shared by every verb that moves data.
@@ -188,6 +198,7 @@ struct TransferOptions {
   RateLimit limit;                                    ///< on reading
   std::string rate_group;                             ///< shares one limit with all jobs of this host that name it; empty: none
   std::chrono::seconds io_timeout{60};                ///< an NBD server or a Ceph cluster that does not answer so long is given up
+  VerifyLevel verify = VerifyLevel::none;             ///< of backup and convert
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
@@ -196,6 +207,11 @@ struct BackupOptions : TransferOptions {
   std::vector<std::string> sources;          ///< --disk SRC without libvirt: path, nbd URI or rbd: location
   std::string source_format;                 ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
   std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
+  std::string set;                           ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
+  std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd: strings, in order;
+                                                          ///< nothing: those of the domain's XML
+  std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
+  bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
   std::vector<std::string> exclude;          ///< not these
   bool quiesce = false;                      ///< freeze the guest's file systems while the job begins
@@ -206,6 +222,17 @@ struct BackupOptions : TransferOptions {
   std::string connect = "qemu:///system";    ///< libvirt URI
   std::uint64_t min_free = 1ull << 30;       ///< room that must be left on the target
 };
+
+/// Throws Error(usage) for what backup() would refuse before it touches anything.
+void check_options(const BackupOptions& options);
+
+/// As libvirt counts: major × 1,000,000 + minor × 1,000 + release.
+struct HypervisorVersions {
+  unsigned long libvirt = 0;
+  unsigned long hypervisor = 0;  ///< QEMU
+};
+/// Throws Error(source_problem) when libvirt cannot be reached.
+HypervisorVersions hypervisor_versions(const std::string& connect);
 
 /// One image to another.
 struct ConvertOptions : TransferOptions {
@@ -235,6 +262,7 @@ struct DiskReport {
   std::uint64_t compressed_clusters = 0;
   std::uint64_t compressed_bytes = 0;  ///< their streams
   std::uint64_t plain_clusters = 0;    ///< stored as they were: they did not shrink, or nothing is compressed
+  std::string read_back;               ///< how the image was read to verify it, as in FileRead; empty: it was not
 };
 
 struct JobReport {
@@ -245,6 +273,8 @@ struct JobReport {
   double seconds = 0;
   double frozen_seconds = 0;          ///< how long the guest's file systems were frozen
   double stretching_cpu_seconds = 0;  ///< CPU time of the key stretching, which ran beside the data
+  VerifyLevel verified = VerifyLevel::none;
+  double verify_seconds = 0;  ///< of `seconds`
 };
 
 /// Backs up a VM (or images) into a new set. Throws Error; nothing is published then.
@@ -256,7 +286,11 @@ JobReport convert(const ConvertOptions& options, const JobControl& control);
 /// Reads back what was backed up. Its `source_keys` open it; what is about writing is not looked at.
 struct VerifyOptions : TransferOptions {
   std::string path;           ///< a set, DIR/VM for its newest, or an image
-  std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe
+  std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe; of a set: that of `against`
+  /// What its content must be, besides what the digests say: a path or NBD URI, for a set of several disks NAME=SRC, once for each.
+  std::vector<std::string> against;
+  std::vector<std::shared_ptr<const Passphrase>> against_keys;  ///< each is tried, for those that are encrypted
+  double sample = 1;  ///< the part of the data that is read, chosen at random; all else is looked at wholly
 };
 
 /// One thing that is wrong.
@@ -269,6 +303,9 @@ struct Damage {
   std::string what;                          ///< one line
 };
 
+/// The same in one line: disk, range of the guest's bytes, file and offset, as far as they are known.
+std::string line_of(const Damage& damage);
+
 /// How a file was read.
 struct FileRead {
   std::string path;
@@ -277,9 +314,11 @@ struct FileRead {
 
 struct VerifyReport {
   std::string path;
-  bool proved = false;  ///< the content was compared with digests, all of it
+  bool proved = false;  ///< the content was compared with digests, or with another source, all of it
+  double sample = 1;    ///< the part of the data that was to be read
   std::vector<Damage> damage;  ///< empty: none was found
   std::vector<FileRead> files;
+  std::vector<std::string> warnings;  ///< what is no damage: leaked clusters, tables for which there is not enough memory
   std::uint64_t virtual_size = 0;
   std::uint64_t data_bytes = 0;  ///< read as data
   double seconds = 0;
@@ -301,15 +340,20 @@ struct RestoreOptions : TransferOptions {
   std::string new_name;                        ///< of the domain; empty: as it was
   bool new_uuid = false;                       ///< libvirt draws one
   bool new_macs = false;                       ///< the same
+  bool define = false;                         ///< make the domain known to libvirt when all is written; needs `to`
+  std::string connect = "qemu:///system";      ///< libvirt URI: who is asked what is in use, and defines the domain
 };
 
 struct RestoreReport : JobReport {
   bool proved = false;  ///< the content was compared with digests while it was written
   std::vector<std::string> files;  ///< written beside the disks: domain XML, firmware variables, TPM state
   std::string domain_xml;          ///< path; empty: there is none
+  std::string domain;              ///< name in that XML
+  bool defined = false;            ///< libvirt knows it now
 };
 
-/// Throws Error: damaged when what is read is not what was backed up; no target file is left then that was not there before.
+/// Throws Error: damaged when what is read is not what was backed up, locked when a target is in use; no target file is left then
+/// that was not there before. That libvirt does not define the domain is a warning: the disks are there.
 RestoreReport restore(const RestoreOptions& options, const JobControl& control);
 
 /// What is measured, and how long. Its threads, connections and item size are where the search begins; a passphrase says that it
@@ -430,15 +474,27 @@ struct ImageInfo {
   unsigned snapshots = 0;
 };
 
+/// A set in the chain of another.
+struct ChainLink {
+  std::string set;   ///< name of its directory
+  std::string time;  ///< RFC 3339, UTC; empty: not known
+  std::string kind;
+  bool missing = false;
+};
+
 struct SetInfo {
   std::string path;  ///< DIR/VM/TIME
   std::string vm;
-  std::string time;  ///< RFC 3339, UTC
-  std::string kind;  ///< "full"
+  std::string time;    ///< RFC 3339, UTC
+  std::string kind;    ///< "full", or "increment" of a parent
+  std::string parent;  ///< name of the set that it stands on, in the same DIR/VM; empty: none
+  std::vector<ChainLink> chain;       ///< of set_info: what it stands on, the full set first, and itself
+  std::vector<std::string> children;  ///< of set_info: the sets that stand on it, directly or not
   std::uint64_t virtual_size = 0;
   std::uint64_t stored_bytes = 0;  ///< sizes of all files of the set
   std::vector<ImageInfo> images;
-  std::string note;  ///< what is wrong with it; empty: nothing
+  std::string note;      ///< what is wrong with it; empty: nothing
+  bool damaged = false;  ///< and it is a file that is missing, cannot be read or is not what the manifest says
 };
 
 struct InfoOptions {
@@ -455,6 +511,33 @@ ImageInfo image_info(const InfoOptions& options, const JobControl& control = {})
 SetInfo set_info(const InfoOptions& options, const JobControl& control = {});
 /// The whole sets under a target directory, oldest first for each VM; from the files alone.
 std::vector<SetInfo> list_sets(const std::string& dir, const JobControl& control = {});
+
+struct DeleteOptions {
+  std::string path;            ///< of the set's own directory: DIR/VM/TIME
+  bool with_children = false;  ///< the sets that stand on it go too
+  bool force = false;          ///< although a manifest, its own or another's, cannot be read
+  bool dry_run = false;        ///< only tell what would go
+};
+
+struct DeletedSet {
+  std::string path;
+  std::string time;  ///< RFC 3339, UTC
+  std::string kind;
+  std::uint64_t stored_bytes = 0;
+};
+
+struct DeleteReport {
+  std::vector<DeletedSet> sets;       ///< in the order in which they went: what stands on another goes before it
+  std::vector<std::string> warnings;  ///< what could not be removed yet
+};
+
+/// Takes a set away, under the locks of its VM. Needs no passphrase. Throws Error: failed when another set needs it, or may need it;
+/// usage for the directory of a VM.
+DeleteReport delete_sets(const DeleteOptions& options, const JobControl& control);
+
+/// CloudStack's way: the directory `set` ("VM/NAME") below `dir`, whatever is in it and whoever made it, and what dead runs left of it; no
+/// chain is looked at. What is not there is gone already. Throws Error: locked, failed.
+void remove_backup(const std::string& dir, const std::string& set, const JobControl& control);
 
 /// What a check changes. All of it or nothing stands in the image afterwards, also when it is killed (docs/formats/check.md).
 enum class CheckRepair {
@@ -523,6 +606,45 @@ std::vector<KeysOfImage> key_add(const KeyOptions& options, const JobControl& co
 /// not needed, but must open the image when there is one. Who kept a copy of the header can still open the image with the old
 /// key.
 std::vector<KeysOfImage> key_remove(const KeyOptions& options, const JobControl& control);
+
+/// A network storage as mount(8) takes it.
+struct StorageOptions {
+  std::string type;                  ///< nfs, cifs, ceph …; cifs gets the option nobrl
+  std::string address;               ///< host:/export, //host/share …
+  std::string options;               ///< separated by commas; empty: none
+  std::chrono::seconds timeout{60};  ///< for mounting, and for unmounting
+};
+
+struct StorageUse {
+  std::uint64_t total = 0;  ///< bytes
+  std::uint64_t used = 0;
+};
+
+/// A storage mounted for one run: on a directory /tmp/csbackup.XXXXX, in a mount namespace of its own, so that the kernel unmounts it
+/// when the run ends, however it ends. The calling thread enters that namespace for good, and only it and the threads and processes
+/// that it starts from then on see the storage: construct it in a process made for the purpose. The directory is removed by
+/// the lifeline's owner, or by the next run.
+class MountedStorage {
+ public:
+  /// Throws Error(failed), "Failed to mount TYPE store: …", without what is secret in the options; nothing is left then.
+  MountedStorage(const StorageOptions& options, const JobControl& control);
+  /// unmount().
+  ~MountedStorage();
+  MountedStorage(const MountedStorage&) = delete;
+  MountedStorage& operator=(const MountedStorage&) = delete;
+
+  const std::string& path() const noexcept { return path_; }
+  /// Throws Error(failed).
+  StorageUse use() const;
+  /// Tries several times, then lets the kernel do it when it can. What went wrong, in one line; empty: nothing.
+  std::string unmount() noexcept;
+
+ private:
+  std::chrono::milliseconds timeout_;
+  std::shared_ptr<Lifeline> lifeline_;
+  std::string path_;
+  bool mounted_ = false;
+};
 
 /// Sizes and rates as people write them: "64K", "64KiB", "1G"; "50" and "50M" (MiB/s), "400Mbit", "0". Both throw Error(usage),
 /// which says what to write instead.

@@ -14,9 +14,9 @@
 #include <utility>
 
 #include "crypto/secret.h"
+#include "engine/io/child_process.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/io/lifeline_state.h"
-#include "engine/passphrase_command.h"
 #include "engine/set/text.h"
 #include "engine/translate_faults.h"
 #include "formats/luks_format.h"
@@ -30,6 +30,7 @@ namespace {
 constexpr std::size_t kMostBytes = 8u << 20;  // cryptsetup's limit of a key file (DEFAULT_KEYFILE_SIZE_MAXKB)
 constexpr std::size_t kFirstRoom = 4096;
 constexpr int kTick = 100;  // ms between two looks at the stop token
+constexpr useconds_t kCommandTick = 10'000;  // microseconds
 constexpr unsigned kLeastIterations = 1'000'000;
 
 [[noreturn]] void refuse(const std::string& origin, const std::string& what) {
@@ -70,6 +71,14 @@ Secret read_to_end(int fd, const std::string& origin, const std::stop_token& sto
     size += read_some(fd, secret.bytes().subspan(size), origin, state, ended);
   }
   return Secret::copy_of(secret.bytes().first(size));
+}
+
+/// For the end of a command that has closed its output.
+void wait_for(ChildProcess& command, const std::stop_token& stop) {
+  while (!command.has_ended()) {
+    if (stop.stop_requested()) throw Fault(FaultKind::interrupted, "passphrase: the command: stopped while waiting for it");
+    ::usleep(kCommandTick);
+  }
 }
 
 FileDescriptor open_file(const std::string& path, LifelineState* state) {
@@ -113,9 +122,15 @@ std::shared_ptr<const Passphrase> Passphrase::from_descriptor(int fd, std::stop_
 std::shared_ptr<const Passphrase> Passphrase::from_command(const std::string& command, std::stop_token stop) {
   return translate_faults([&] {
     const std::string origin = "the command";
-    PassphraseCommand running(command);
-    Secret secret = read_to_end(running.output(), origin, stop, nullptr);
-    if (const std::string complaint = running.wait(stop); !complaint.empty())
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) throw Fault(FaultKind::failed, std::string("passphrase: pipe: ") + std::strerror(errno));
+    const FileDescriptor output(ends[0]);
+    FileDescriptor input(ends[1]);
+    ChildProcess running({{"/bin/sh", "-c", command}, {}, input.get()}, "passphrase");
+    input = FileDescriptor();
+    Secret secret = read_to_end(output.get(), origin, stop, nullptr);
+    wait_for(running, stop);
+    if (const std::string complaint = running.complaint(); !complaint.empty())
       throw Fault(FaultKind::failed, "passphrase: " + origin + ": " + complaint);
     return std::shared_ptr<const Passphrase>(new Passphrase(origin, std::move(secret)));
   });

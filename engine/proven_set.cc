@@ -22,6 +22,8 @@ namespace {
 /// NVRAM and TPM state are bounded at 64 MiB when they are kept; sealing adds less than a KiB.
 constexpr std::size_t kMostSmallFile = (64u << 20) + 1024;
 
+SetPlace place_of(const set::CatalogueSet& set) { return {set.path, set.name}; }
+
 [[noreturn]] void damaged(const std::string& where, const std::string& what) {
   throw Fault(FaultKind::damaged, where + ": " + what);
 }
@@ -40,18 +42,23 @@ auto as_damage(Work&& work) {
 }  // namespace
 
 ProvenSet::ProvenSet(const std::string& path, luks::KeyRing& ring, const JobControl& control)
-    : control_(control), found_(set::find_set(path, state_of(control))) {
-  const auto directory = set::Directory::open(found_.path, state_of(control));
+    : ProvenSet(place_of(set::find_set(path, state_of(control))), ring, control) {}
+
+ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control)
+    : control_(control), place_(std::move(place)) {
+  const auto directory = set::Directory::open(place_.path, state_of(control));
   const std::string where = directory.path_of(set::kManifestName);
   const auto file = set::read_small_file(directory, set::kManifestName, set::kMaxManifestSize);
   if (!file) damaged(where, "is missing");
   manifest_ = set::read_manifest(file->content, where);
-  if (manifest_.set != found_.name) damaged(where, "is that of another set: " + manifest_.set);
+  if (manifest_.set != place_.name) damaged(where, "is that of another set: " + manifest_.set);
+  if (manifest_.parent)
+    throw Fault(FaultKind::failed, place_.path + ": is an increment of " + manifest_.parent->set + ", which this program does not read yet");
   const bool sealed_with_key = !manifest_.seal.hmac.empty();
   if (!sealed_with_key && ring.size() != 0)
     damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
   if (!sealed_with_key) return;
-  if (ring.size() == 0) throw Fault(FaultKind::wrong_key, found_.path + ": is encrypted: write -e FILE");
+  if (ring.size() == 0) throw Fault(FaultKind::wrong_key, path() + ": is encrypted: write -e FILE");
   open_images(ring);
   set::check_seal(file->content, manifest_, *set_key_, where);
 }

@@ -19,14 +19,22 @@
 
 namespace nasbackup {
 
+/// Where a set lies, and the name that its manifest must have.
+struct SetPlace {
+  std::string path;
+  std::string name;
+};
+
 class ProvenSet {
  public:
   /// The set at `path`, or the newest in it. Throws Fault: not_found; wrong_key when an image opens with none of the passphrases,
   /// or the set is encrypted and there is none; damaged: also when there are passphrases and the set has no HMAC, or holds an
   /// image that is not encrypted.
   ProvenSet(const std::string& path, luks::KeyRing& ring, const JobControl& control);
+  /// The same of a set that is not published yet.
+  ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control);
 
-  const std::string& path() const noexcept { return found_.path; }
+  const std::string& path() const noexcept { return place_.path; }
   const set::Manifest& manifest() const noexcept { return manifest_; }
   bool encrypted() const noexcept { return set_key_.has_value(); }
   std::string image_path(const set::ManifestDisk& disk) const { return path() + "/" + disk.file; }
@@ -48,7 +56,7 @@ class ProvenSet {
   void go_on() const;
 
   const JobControl& control_;
-  set::CatalogueSet found_;
+  SetPlace place_;
   set::Manifest manifest_;
   std::vector<crypto::Secret> volume_keys_;  // of each disk, when encrypted
   std::optional<crypto::Secret> set_key_;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 #include "engine/io/lifeline_state.h"
 #include "engine/io/location.h"
@@ -20,6 +21,8 @@
 #include "engine/stored_disks.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
+#include "engine/vm/definition.h"
+#include "engine/vm/disks_in_use.h"
 #include "engine/vm/restored_domain.h"
 #include "formats/sealed_file.h"
 
@@ -41,6 +44,14 @@ struct Plan {
   vm::RestoredPlace::Kind kind = vm::RestoredPlace::Kind::file;
 };
 
+/// The domain as it will be.
+struct PlannedDomain {
+  std::string name;
+  std::string xml;    ///< path of its XML
+  std::string nvram;  ///< path of its firmware variables; empty: it has none
+  std::string text;   ///< the XML
+};
+
 class Restoration {
  public:
   Restoration(const RestoreOptions& options, const JobControl& control)
@@ -57,14 +68,18 @@ class Restoration {
     make_plans();
     report_.proved = stored_.set() != nullptr;
     if (!report_.proved) report_.warnings.push_back("content not proved: an image by itself has no digests");
+    if (stored_.set() != nullptr && !options_.to.empty()) plan_domain();
+    if (options_.define) refuse_defined();
+    refuse_disks_of_domains();
     check_room();
     if (options_.dry_run) return describe();
     begin_targets();
     copy();
-    if (stored_.set() != nullptr && !options_.to.empty()) add_small_files();
+    if (domain_) add_small_files();
     lifeline_->state().phase = "publishing";
     for (const auto& image : rbd_images_) image->publish();
     for (const auto& file : files_) file->publish();
+    if (options_.define) define();
     return std::move(report_);
   }
 
@@ -79,7 +94,7 @@ class Restoration {
     const std::string& format = options_.target_format;
     if (!format.empty() && format != "qcow2" && format != "raw")
       throw Fault(FaultKind::usage, "-O " + format + ": write -O qcow2 or -O raw");
-    for (const auto& [name, target] : options_.targets) plans_.push_back(plan_for(index_of(name), target));
+    for (const auto& [name, target] : options_.targets) plans_.push_back(plan_for(stored_.find(name, "--disk"), target));
     for (std::size_t i = 0; i < stored_.disks().size() && !options_.to.empty(); ++i) {
       const bool named = std::any_of(plans_.begin(), plans_.end(), [&](const Plan& plan) { return plan.index == i; });
       if (!named) plans_.push_back(plan_for(i, options_.to + "/" + stored_.disks()[i].name + "." + (format.empty() ? "qcow2" : format)));
@@ -87,16 +102,6 @@ class Restoration {
     for (const Plan& plan : plans_)
       if (std::count_if(plans_.begin(), plans_.end(), [&](const Plan& other) { return other.target == plan.target || other.index == plan.index; }) > 1)
         throw Fault(FaultKind::usage, "--disk: " + location_for_people(plan.target) + ": two disks would go there, or one to two places");
-  }
-
-  std::size_t index_of(const std::string& name) const {
-    for (std::size_t i = 0; i < stored_.disks().size(); ++i) {
-      const StoredDisk& disk = stored_.disks()[i];
-      if (name == disk.name || name == disk.id || name == disk.path.substr(disk.path.rfind('/') + 1)) return i;
-    }
-    std::string there;
-    for (const StoredDisk& disk : stored_.disks()) there += (there.empty() ? "" : ", ") + disk.name;
-    throw Fault(FaultKind::usage, "--disk: " + name + ": there is no such disk (there is " + there + ")");
   }
 
   /// A device, an export or a Ceph image holds a raw disk; a file what was asked for.
@@ -118,6 +123,40 @@ class Restoration {
     if (options_.target_format.empty() && plan.kind == vm::RestoredPlace::Kind::file && (target.ends_with(".raw") || target.ends_with(".img")))
       plan.format = "raw";
     return plan;
+  }
+
+  /// Image locks do not show all of it: see disks_in_use.h. Where no libvirt is, none of its domains is either.
+  void refuse_disks_of_domains() {
+    std::vector<std::string> existing;
+    for (const Plan& plan : plans_)
+      if (plan.kind != vm::RestoredPlace::Kind::nbd && exists(plan.target)) existing.push_back(plan.target);
+    if (domain_)
+      for (const std::string& path : {domain_->nvram, domain_->xml})
+        if (!path.empty() && exists(path)) existing.push_back(path);
+    if (!existing.empty() && !options_.force)
+      throw Fault(FaultKind::failed, existing.front() + ": exists; write --force to overwrite it");
+    if (existing.empty()) return;
+    const auto in_use = ask_what_is_in_use();
+    for (const std::string& path : existing)
+      if (const auto user = in_use ? in_use->user_of(path) : std::nullopt)
+        throw Fault(FaultKind::locked, path + ": in use by domain " + user->domain +
+                                           (user->saved ? ", whose memory is saved: virsh managedsave-remove forgets it" : ""));
+  }
+
+  bool exists(const std::string& path) {
+    const TargetCall mark(&state());
+    struct stat info {};
+    return ::stat(path.c_str(), &info) == 0;
+  }
+
+  std::optional<vm::DisksInUse> ask_what_is_in_use() {
+    try {
+      return vm::DisksInUse::ask(options_.connect, &state());
+    } catch (const Fault& fault) {
+      if (control_.on_detail)
+        control_.on_detail(std::string(fault.what()) + ": whether a VM uses what is overwritten is seen by image locks alone");
+      return std::nullopt;
+    }
   }
 
   /// At most what was stored, and what thin tables need; of raw files and of what is compressed nobody knows before.
@@ -174,7 +213,12 @@ class Restoration {
       disks.push_back({stored.name, stored.path, source_of(plans_[i]), places_[i]});
     }
     Transfer transfer(options_, state(), control_);
-    report_.disks = transfer.run(disks);
+    try {
+      report_.disks = transfer.run(disks);
+    } catch (const UnreadableImage& image) {
+      if (stored_.set() == nullptr) throw;
+      throw Fault(FaultKind::damaged, image.what());
+    }
     for (std::size_t i = 0; i < plans_.size(); ++i) report_.disks[i].image = location_for_people(plans_[i].target);
   }
 
@@ -183,10 +227,10 @@ class Restoration {
     auto digests = stored_.digests(plan.index);
     if (!digests) return source;
     const std::string where = stored_.disks()[plan.index].path;
-    source.proof = std::make_shared<DiskProof>(std::move(digests), [where](GuestRange range) {
+    source.proofs.push_back(std::make_shared<DiskProof>(std::move(digests), "what was backed up", [where](GuestRange range) {
       throw Fault(FaultKind::damaged, where + ": guest bytes " + std::to_string(range.start.value) + " to " +
                                           std::to_string(range.end().value) + ": differ from what was backed up");
-    });
+    }));
     return source;
   }
 
@@ -198,7 +242,7 @@ class Restoration {
     return nullptr;
   }
 
-  void add_small_files() {
+  void plan_domain() {
     const set::ManifestFile* xml_file = find_file(kDomainXml);
     if (xml_file == nullptr) return;
     const std::vector<std::byte> bytes = stored_.set()->small_file(xml_file->name);
@@ -213,22 +257,45 @@ class Restoration {
     for (const Plan& plan : plans_)
       changes.disks[stored_.disks()[plan.index].name] = {
           plan.kind, is_remote(plan.target) ? plan.target : absolute(plan.target), plan.format};
-    if (const set::ManifestFile* nvram = find_file(kNvram)) {
-      const std::string target = options_.to + "/" + name + "_VARS.fd";
-      write_file(target, stored_.set()->small_file(nvram->name));
-      changes.nvram = absolute(target);
-    }
+    PlannedDomain domain{name, options_.to + "/" + name + ".xml", "", ""};
+    if (find_file(kNvram) != nullptr) domain.nvram = options_.to + "/" + name + "_VARS.fd";
+    if (!domain.nvram.empty()) changes.nvram = absolute(domain.nvram);
+    domain.text = vm::rewrite_domain(xml, changes);
+    report_.domain = name;
+    domain_ = std::move(domain);
+  }
+
+  void add_small_files() {
+    if (!domain_->nvram.empty()) write_file(domain_->nvram, stored_.set()->small_file(find_file(kNvram)->name));
     for (const set::ManifestFile& file : stored_.set()->manifest().files)
-      if (file.name.starts_with(kTpm)) put_tpm_back(name, file.name);
-    const std::string text = vm::rewrite_domain(xml, changes);
-    write_file(options_.to + "/" + name + ".xml", std::as_bytes(std::span(text)));
-    report_.domain_xml = options_.to + "/" + name + ".xml";
+      if (file.name.starts_with(kTpm)) put_tpm_back(domain_->name, file.name);
+    write_file(domain_->xml, std::as_bytes(std::span(domain_->text)));
+    report_.domain_xml = domain_->xml;
+  }
+
+  void refuse_defined() {
+    if (!domain_) throw Fault(FaultKind::usage, "--define: there is no domain XML in what is restored, or no --to DIR for it");
+    vm::refuse_defined(vm::Connection(options_.connect), domain_->text, options_.force);
+  }
+
+  /// By now the disks are there, whatever libvirt says.
+  void define() {
+    try {
+      vm::define_domain(vm::Connection(options_.connect), domain_->text, options_.force);
+      report_.defined = true;
+    } catch (const Fault& fault) {
+      report_.warnings.push_back(std::string(fault.what()) + "; the disks are restored: virsh define " + absolute(domain_->xml));
+      return;
+    }
+    if (!tpm_file_.empty())
+      report_.warnings.push_back(tpm_file_ + ": the TPM's state; put it below /var/lib/libvirt/swtpm before the VM is started");
   }
 
   void put_tpm_back(const std::string& name, const std::string& file) {
     std::string plain = file.substr(kTpm.size());
     if (plain.ends_with(sealed::kSuffix)) plain.resize(plain.size() - sealed::kSuffix.size());
-    write_file(options_.to + "/" + name + "_tpm." + plain, stored_.set()->small_file(file));
+    tpm_file_ = options_.to + "/" + name + "_tpm." + plain;
+    write_file(tpm_file_, stored_.set()->small_file(file));
   }
 
   void write_file(const std::string& path, std::span<const std::byte> content) {
@@ -242,6 +309,8 @@ class Restoration {
   std::shared_ptr<Lifeline> lifeline_;
   StoredDisks stored_;
   std::vector<Plan> plans_;
+  std::optional<PlannedDomain> domain_;
+  std::string tpm_file_;  // the last of them; empty: there is none
   std::vector<TargetPlace> places_;                           // of plans_, in their order
   std::vector<std::unique_ptr<NewFile>> files_;               // those of plans_ that are files, and the small ones
   std::vector<std::unique_ptr<RbdTargetImage>> rbd_images_;   // those that are Ceph images

@@ -24,14 +24,31 @@ std::string stem_of(const std::string& location) {
 
 }  // namespace
 
-StoredDisks::StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options, const JobControl& control)
-    : ring_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, control.stop))) {
+StoredDisks::StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options,
+                         const JobControl& control)
+    : ring_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, control.stop))), control_(control) {
   if (!set::is_set(path, state_of(control))) {
     add_image(path, format, control);
     return;
   }
   if (!format.empty()) throw Fault(FaultKind::usage, "-f " + format + ": is for an image; a set knows its formats");
   set_.emplace(path, *ring_, control);
+  add_disks_of_set();
+}
+
+StoredDisks::StoredDisks(SetPlace place, std::shared_ptr<luks::KeyRing> ring, const JobControl& control)
+    : ring_(std::move(ring)), control_(control) {
+  set_.emplace(std::move(place), *ring_, control);
+  add_disks_of_set();
+}
+
+StoredDisks::StoredDisks(StoredDisk image, std::optional<WrittenDigests> digests, std::shared_ptr<luks::KeyRing> ring,
+                         const JobControl& control)
+    : ring_(std::move(ring)), control_(control), written_(std::move(digests)) {
+  disks_.push_back(std::move(image));
+}
+
+void StoredDisks::add_disks_of_set() {
   for (const set::ManifestDisk& disk : set_->manifest().disks)
     disks_.push_back({disk.name, disk.id, set_->image_path(disk), "qcow2", disk.stored_bytes, disk.virtual_size});
 }
@@ -39,16 +56,33 @@ StoredDisks::StoredDisks(const std::string& path, const std::string& format, con
 void StoredDisks::add_image(const std::string& path, const std::string& format, const JobControl& control) {
   if (is_rbd_location(path)) throw Fault(FaultKind::usage, location_for_people(path) + ": is neither a set nor a file; convert reads it");
   StoredDisk disk{stem_of(path), stem_of(path), path, format, 0, std::nullopt};
-  if (!is_nbd_uri(path)) disk.stored_bytes = ImageBytes(path, state_of(control)).file_size();
+  if (!is_remote(path)) disk.stored_bytes = ImageBytes(path, state_of(control)).file_size();
   disks_.push_back(std::move(disk));
 }
 
 SourcePlace StoredDisks::source(std::size_t index) const {
   SourcePlace place{disks_[index].path, disks_[index].format};
   place.keys = ring_;
+  if (written_) place.size = disks_[index].virtual_size;
   return place;
 }
 
-std::unique_ptr<DigestFile> StoredDisks::digests(std::size_t index) const { return set_ ? set_->digests_of(index) : nullptr; }
+std::unique_ptr<DigestFile> StoredDisks::digests(std::size_t index) const {
+  if (set_) return set_->digests_of(index);
+  if (!written_) return nullptr;
+  auto file = std::make_unique<DigestFile>(written_->path, written_->volume_key, state_of(control_));
+  file->check(written_->root, [this] {
+    if (control_.stop.stop_requested()) throw Fault(FaultKind::interrupted, "stopped");
+  });
+  return file;
+}
+
+std::size_t StoredDisks::find(const std::string& name, const std::string& option) const {
+  for (std::size_t i = 0; i < disks_.size(); ++i)
+    if (name == disks_[i].name || name == disks_[i].id || name == disks_[i].path.substr(disks_[i].path.rfind('/') + 1)) return i;
+  std::string there;
+  for (const StoredDisk& disk : disks_) there += (there.empty() ? "" : ", ") + disk.name;
+  throw Fault(FaultKind::usage, option + ": " + name + ": there is no such disk (there is " + there + ")");
+}
 
 }  // namespace nasbackup

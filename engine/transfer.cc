@@ -21,8 +21,7 @@ namespace {
 /// What the processes of a run need beside the buffers: programs, libraries, tables (docs/performance.md). The rest of
 /// --memory is for buffers.
 constexpr std::uint64_t kBesideBuffers = 40u << 20;
-constexpr std::uint64_t kLeastBuffers = 8u << 20;
-constexpr std::uint64_t kLeastMemory = kBesideBuffers + kLeastBuffers;
+constexpr std::uint64_t kLeastMemory = kBesideBuffers + (8u << 20);
 /// What librbd and its threads need besides.
 constexpr std::uint64_t kCephLibrary = 24u << 20;
 constexpr std::uint64_t kLeastItem = 64u << 10, kMostItem = 8u << 20;
@@ -103,35 +102,37 @@ std::optional<Compression> compression_of(const TransferOptions& options) {
   }
 }
 
+std::uint64_t buffers_of(const TransferOptions& options) noexcept {
+  return options.memory - std::min(options.memory, kBesideBuffers);
+}
+
 void check_source_format(const std::string& format) {
   if (!format.empty() && format != "raw" && format != "qcow2" && format != "luks")
     throw Fault(FaultKind::usage, "-f " + format + ": write -f raw, -f qcow2 or -f luks");
 }
 
-Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control)
+Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control, const char* phase)
     : options_((check_options(options), options)),
       lifeline_(lifeline),
+      phase_(phase),
       on_message_(control.on_message),
-      beside_buffers_(kBesideBuffers),
       job_(options.threads, control.stop),
       limiter_(job_.executor(), job_.stop(), limit_of(options.limit), join_rate_group(options.rate_group)),
       source_keys_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, job_.stop().token()))),
-      on_limit_(control.rate_control, [this](const Limit& limit) { limiter_.set(limit); }) {}
+      on_limit_(control.rate_control, [this](const Limit& limit) { limiter_.set(limit); }),
+      written_keys_(std::make_shared<luks::KeyRing>(ring_of({}, {}))) {}
 
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
   std::vector<DiskReport> reports(disks.size());
   digests_.resize(disks.size());
-  if (uses_ceph(disks)) beside_buffers_ += kCephLibrary;
-  if (options_.memory < beside_buffers_ + kLeastBuffers)
-    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for Ceph images: write at least " +
-                                      std::to_string((beside_buffers_ + kLeastBuffers) >> 20) + "M");
+  make_room_for_libraries(disks);
   job_.run([&] { return copy_all(disks, reports); });
   return reports;
 }
 
 asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports) {
   std::deque<DiskCopy> copies = co_await build_all(disks);
-  lifeline_.phase = "copying";
+  lifeline_.phase = phase_;
   std::size_t next = 0;
   const auto copy_in_turn = [&]() -> asio::awaitable<void> {
     while (next < disks.size()) {
@@ -148,6 +149,7 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
 asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<TransferDisk>& disks) {
   std::deque<DiskCopy> copies;
   if (options_.encrypt) keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random(), job_.stop().token());
+  derive_again();
   for (const TransferDisk& disk : disks) {
     job_.stop().throw_if_stopped();
     TargetPlace target = disk.target;
@@ -157,7 +159,9 @@ asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<Tran
     if (!source.keys) source.keys = source_keys_;
     DiskPipeline pipeline = co_await build_pipeline(job_, source, target, bounds_for(disks.size()), &lifeline_);
     copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
-    lifeline_.total_bytes += copies.back().virtual_size();
+    // What will be read back counts twice.
+    const std::uint64_t times = disk.announced ? 0 : options_.verify == VerifyLevel::data ? 2 : 1;
+    lifeline_.total_bytes += times * copies.back().virtual_size();
     for (const std::string& note : copies.back().notes())
       if (on_message_) on_message_(note);
   }
@@ -170,13 +174,37 @@ std::size_t Transfer::most_at_once(const std::deque<DiskCopy>& copies) const {
   for (const DiskCopy& copy : copies) largest = std::max(largest, copy.memory());
   if (largest > buffers())
     throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for clusters and compression of this kind: write at least " +
-                                      std::to_string((largest + beside_buffers_ + (1u << 20) - 1) >> 20) + "M");
+                                      std::to_string((largest + kBesideBuffers + libraries_ + (1u << 20) - 1) >> 20) + "M");
   return std::min<std::uint64_t>(buffers() / largest, copies.size());
 }
 
+void Transfer::make_room_for_libraries(const std::vector<TransferDisk>& disks) {
+  if (!uses_ceph(disks)) return;
+  libraries_ = kCephLibrary;
+  if (options_.memory < kLeastMemory + libraries_)
+    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for Ceph images: write at least " +
+                                      std::to_string((kLeastMemory + libraries_) >> 20) + "M");
+}
+
+std::shared_ptr<luks::KeyRing> Transfer::ring_for_written() {
+  if (derived_again_.valid()) derived_again_.get();
+  return written_keys_;
+}
+
+// Not by the key that the header was written with: who wrote a slot that the passphrase does not open must learn it here. The
+// first derivation is waited for, because the header waits for it.
+void Transfer::derive_again() {
+  if (!keys_ || options_.verify == VerifyLevel::none) return;
+  written_keys_ = std::make_shared<luks::KeyRing>(ring_of({options_.encrypt}, job_.stop().token()));
+  derived_again_ = std::async(std::launch::async, [ring = written_keys_, first = keys_->slot_key(), kdf = keys_->kdf()] {
+    first.wait();
+    ring->slot_key(kdf, 0, luks::kVolumeKeyBytes);
+  });
+}
+
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
-  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout, options_.item_size,
-          rbd_keys_of(options_.storage_keys)};
+  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout,
+          options_.item_size, rbd_keys_of(options_.storage_keys)};
 }
 
 }  // namespace nasbackup

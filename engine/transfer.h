@@ -7,6 +7,7 @@
 #pragma once
 
 #include <deque>
+#include <future>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ struct LifelineState;
 /// The option's word as the codec and level that it names, nothing for an empty one. Throws Fault(usage).
 std::optional<Compression> compression_of(const TransferOptions& options);
 
+/// Bytes of --memory that are for buffers.
+std::uint64_t buffers_of(const TransferOptions& options) noexcept;
+
 /// Throws Fault(usage) for a word that names no format of a source.
 void check_source_format(const std::string& format);
 
@@ -34,12 +38,14 @@ struct TransferDisk {
   std::string origin;  ///< the source as people know it
   SourcePlace source;
   TargetPlace target;
+  bool announced = false;  ///< the lifeline's total counts it already
 };
 
 class Transfer {
  public:
-  /// `lifeline` outlives the transfer. Throws Fault(usage) for options out of range.
-  Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control);
+  /// `lifeline` outlives the transfer. `phase`: a literal, what the copying is called. Throws Fault(usage) for options out of
+  /// range.
+  Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control, const char* phase = "copying");
 
   /// Ends the job with this failure, unless it has one already.
   void fail(std::exception_ptr failure) { job_.fail(failure); }
@@ -51,6 +57,10 @@ class Transfer {
   /// none.
   const std::vector<std::optional<DigestSummary>>& digests() const noexcept { return digests_; }
   const std::vector<std::shared_ptr<ImageKey>>& image_keys() const noexcept { return image_keys_; }
+  /// Opens what was written, with --verify and encryption; else it is empty. Its slot key is derived from the passphrase once
+  /// more, beside the data, so that it proves the header and costs no time; what is left of that is waited for. Once run() is
+  /// over.
+  std::shared_ptr<luks::KeyRing> ring_for_written();
   /// CPU seconds of the key stretching, once run() is over.
   double stretching_cpu_seconds() const noexcept { return keys_ ? keys_->cpu_seconds() : 0; }
 
@@ -58,13 +68,16 @@ class Transfer {
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
   asio::awaitable<std::deque<DiskCopy>> build_all(const std::vector<TransferDisk>& disks);
   std::size_t most_at_once(const std::deque<DiskCopy>& copies) const;
-  std::uint64_t buffers() const noexcept { return options_.memory - beside_buffers_; }
+  void make_room_for_libraries(const std::vector<TransferDisk>& disks);
+  std::uint64_t buffers() const noexcept { return buffers_of(options_) - libraries_; }
+  void derive_again();
   PipelineBounds bounds_for(std::size_t disks) const;
 
   TransferOptions options_;
   LifelineState& lifeline_;
+  const char* phase_;
   std::function<void(const std::string&)> on_message_;
-  std::uint64_t beside_buffers_;  // of --memory
+  std::uint64_t libraries_ = 0;  // bytes of --memory that are neither for buffers nor what every run needs
   JobLoop job_;
   Limiter limiter_;
   std::optional<JobKeys> keys_;                 // when the images are encrypted
@@ -72,6 +85,8 @@ class Transfer {
   std::vector<std::shared_ptr<ImageKey>> image_keys_;
   std::vector<std::optional<DigestSummary>> digests_;
   RateListener on_limit_;
+  std::shared_ptr<luks::KeyRing> written_keys_;  // used by derived_again_ until that is done
+  std::future<void> derived_again_;              // last: it uses what is above, and is waited for
 };
 
 }  // namespace nasbackup

@@ -2,157 +2,59 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // nasbackup::verify: reads a set or an image back from where it lies, past the page cache, decodes it and compares it with what
-// was read when the backup was made.
-#include <algorithm>
+// was read when the backup was made, or with another source.
 #include <chrono>
-#include <map>
-#include <mutex>
 
-#include "engine/io/image_chain.h"
-#include "engine/io/lifeline_state.h"
 #include "engine/io/location.h"
-#include "engine/io/page_cache.h"
 #include "engine/job_state.h"
-#include "engine/stored_disks.h"
-#include "engine/transfer.h"
+#include "engine/luks_image.h"
 #include "engine/translate_faults.h"
+#include "engine/verification.h"
 
 namespace nasbackup {
 
 namespace {
 
-/// What is told of a disk at most: a thousand places are as good as a million.
-constexpr std::size_t kMostDamages = 1000;
+/// Which of the stored disks is meant, and with what it shall be compared: NAME=SRC, where there are several disks.
+std::pair<std::size_t, std::string> parse_against(const std::string& word, const StoredDisks& stored) {
+  const std::size_t equals = word.find('=');
+  if (stored.disks().size() == 1 && (equals == std::string::npos || word.substr(0, equals) != stored.disks().front().name))
+    return {0, word};
+  if (equals == std::string::npos)
+    throw Fault(FaultKind::usage, "--against " + word + ": there are several disks: write --against NAME=SRC");
+  return {stored.find(word.substr(0, equals), "--against"), word.substr(equals + 1)};
+}
 
-/// Collects what is wrong with one disk; ranges that touch and are wrong in the same way are one. From any thread.
-class Findings {
- public:
-  void add(GuestRange range, const std::string& what) {
-    const std::lock_guard lock(mutex_);
-    auto [place, is_new] = by_start_.try_emplace(range.start.value, Found{range.length, what});
-    if (!is_new) return;  // it could not be read, and so differs, too
-    if (by_start_.size() > kMostRanges) by_start_.erase(std::prev(by_start_.end()));
+std::map<std::size_t, Against> against_of(const VerifyOptions& options, const StoredDisks& stored, const JobControl& control) {
+  std::map<std::size_t, Against> all;
+  const auto keys = std::make_shared<luks::KeyRing>(ring_of(options.against_keys, control.stop));
+  for (const std::string& word : options.against) {
+    const auto [index, location] = parse_against(word, stored);
+    Against against{{location, stored.set() != nullptr ? options.source_format : ""}, location_for_people(location)};
+    against.source.keys = keys;
+    if (!all.emplace(index, std::move(against)).second)
+      throw Fault(FaultKind::usage, "--against: " + stored.disks()[index].name + ": is named twice");
   }
+  return all;
+}
 
-  std::vector<Damage> take(const StoredDisk& disk) {
-    std::vector<Damage> damages;
-    for (const auto& [start, found] : by_start_) {
-      if (!damages.empty() && damages.back().what == found.what && *damages.back().guest_offset + *damages.back().guest_length == start) {
-        *damages.back().guest_length += found.length;
-        continue;
-      }
-      damages.push_back({disk.name, disk.path, start, found.length, std::nullopt, found.what});
-    }
-    return damages;
-  }
-
- private:
-  static constexpr std::size_t kMostRanges = 100'000;
-  struct Found {
-    std::uint64_t length;
-    std::string what;
-  };
-  std::mutex mutex_;
-  std::map<std::uint64_t, Found> by_start_;
-};
-
-class Verification {
- public:
-  Verification(const VerifyOptions& options, const JobControl& control)
-      : options_(options),
-        control_(control),
-        lifeline_(control.lifeline ? control.lifeline : std::make_shared<Lifeline>()),
-        stored_(options.path, options.source_format, options, control) {
-    control_.lifeline = lifeline_;
-  }
-
-  VerifyReport run() {
-    report_.path = stored_.set() != nullptr ? stored_.set()->path() : location_for_people(options_.path);
-    report_.proved = stored_.set() != nullptr;
-    if (stored_.set() != nullptr)
-      for (const std::string& line : stored_.set()->damage()) report_.damage.push_back({"", "", {}, {}, {}, line});
-    for (std::size_t i = 0; i < stored_.disks().size(); ++i) verify_disk(i);
-    return std::move(report_);
-  }
-
- private:
-  void verify_disk(std::size_t index) {
-    const StoredDisk& disk = stored_.disks()[index];
-    try {
-      read_back(index);
-    } catch (const Fault& fault) {
-      const bool in_set = stored_.set() != nullptr;
-      if (fault.kind() != FaultKind::damaged && !(in_set && fault.kind() == FaultKind::not_found)) throw;
-      report_.damage.push_back({disk.name, disk.path, {}, {}, {}, fault.what()});
-    }
-  }
-
-  void read_back(std::size_t index) {
-    const StoredDisk& disk = stored_.disks()[index];
-    Findings findings;
-    SourcePlace source = stored_.source(index);
-    source.on_damage = [&](GuestRange range, const std::string& why) { findings.add(range, why); };
-    if (auto digests = proof_of(index))
-      source.proof = std::make_shared<DiskProof>(std::move(digests), [&](GuestRange range) { findings.add(range, "differs from what was backed up"); });
-    report_.files.push_back({disk.path, let_cache_go(disk)});
-    lifeline_->state().phase = "reading back";
-    Transfer transfer(options_, lifeline_->state(), control_);
-    const DiskReport done = transfer.run({{disk.name, disk.path, source, {"null:", "raw", std::nullopt, nullptr}}}).front();
-    report_.virtual_size += done.virtual_size;
-    report_.data_bytes += done.data_bytes;
-    std::vector<Damage> damages = findings.take(disk);
-    if (damages.size() > kMostDamages) damages.resize(kMostDamages);
-    locate(index, damages);
-    report_.damage.insert(report_.damage.end(), damages.begin(), damages.end());
-  }
-
-  /// A digest file that is damaged has been told of; the image is read all the same.
-  std::unique_ptr<DigestFile> proof_of(std::size_t index) {
-    try {
-      return stored_.digests(index);
-    } catch (const Fault& fault) {
-      if (fault.kind() != FaultKind::damaged) throw;
-      report_.proved = false;
-      return nullptr;
-    }
-  }
-
-  /// So that the disk is asked and not this host's memory. How it will be read.
-  std::string let_cache_go(const StoredDisk& disk) {
-    if (is_nbd_uri(disk.path)) return "cached";
-    const std::vector<GuestRange> whole{{GuestOffset(0), disk.stored_bytes}};
-    drop_cached(disk.path, whole, &lifeline_->state());
-    return cached_share(disk.path, whole, &lifeline_->state()) == 0 ? "dropped" : "cached";
-  }
-
-  void locate(std::size_t index, std::vector<Damage>& damages) {
-    if (damages.empty() || is_nbd_uri(stored_.disks()[index].path)) return;
-    const SourcePlace source = stored_.source(index);
-    try {
-      const OpenedImage image = open_image({source.location, source.format, true, source.keys.get()}, &lifeline_->state());
-      for (Damage& damage : damages) locate(*image.layer, damage);
-    } catch (const Fault&) {  // what keeps it from being opened has been told of
-    }
-  }
-
-  static void locate(const ImageLayer& image, Damage& damage) {
-    try {
-      const auto place = image.locate(GuestOffset(*damage.guest_offset));
-      if (place) damage.file = place->path, damage.file_offset = place->offset;
-    } catch (const Fault&) {  // its table is broken: the finding names it
-    }
-  }
-
-  const VerifyOptions& options_;
-  JobControl control_;
-  std::shared_ptr<Lifeline> lifeline_;
-  StoredDisks stored_;
-  VerifyReport report_;
-};
-
-VerifyReport verify_now(const VerifyOptions& options, const JobControl& control) {
+VerifyReport verify_now(const VerifyOptions& options, JobControl control) {
   const auto began = std::chrono::steady_clock::now();
-  VerifyReport report = Verification(options, control).run();
+  if (!control.lifeline) control.lifeline = std::make_shared<Lifeline>();
+  LifelineState* state = state_of(control);
+  check_source_format(options.source_format);
+  if (!(options.sample > 0 && options.sample <= 1))
+    throw Fault(FaultKind::usage, "--sample: write more than 0% and at most 100%");
+  std::vector<FileRead> files;
+  const bool is_set = set::is_set(options.path, state);
+  if (is_set) files = let_set_go(set::find_set(options.path, state).path, state);
+  const std::string format = is_set && !options.against.empty() ? "" : options.source_format;
+  const StoredDisks stored(options.path, format, options, control);
+  VerificationScope scope;
+  scope.sample = options.sample;
+  scope.against = against_of(options, stored, control);
+  VerifyReport report = Verification(options, control, stored, std::move(scope), std::move(files)).run();
+  if (const std::string line = cached_line(report); !line.empty()) report.warnings.push_back(line);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return report;
 }

@@ -60,9 +60,9 @@ void check_luks_header(CheckedImage& image) {
 }  // namespace
 
 MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header,
-                             const RepairRequest* repair) {
+                             const RepairRequest* repair, std::size_t most_bytes) {
   MetadataCheck result;
-  ClusterMap map(div_round_up(file_size, header.cluster_size) + 1);  // a reference may reach a bit beyond the file
+  ClusterMap map(div_round_up(file_size, header.cluster_size) + 1, most_bytes);  // a reference may reach a bit beyond the file
   CheckedImage image{read, file_size, header, result.findings, map, repair};
   check_header_bits(image);
 

@@ -28,7 +28,8 @@ struct MetadataCheck {
   std::vector<CompressedPiece> compressed_pieces;  ///< for CompressedCheck
 };
 
+/// `most_bytes`: of memory, for what is known of the clusters.
 MetadataCheck check_metadata(const ReadUpTo& read, std::uint64_t file_size, const CheckHeader& header,
-                             const RepairRequest* repair = nullptr);
+                             const RepairRequest* repair = nullptr, std::size_t most_bytes = ClusterMap::kMostBytes);
 
 }  // namespace nasbackup::qcow2

@@ -40,24 +40,32 @@ void take_l1(CheckedImage& image, const TableEntry& pointer, const SnapshotHead&
   image.references_unknown = true;
 }
 
-/// Where the table ends, from its beginning; nothing when that cannot be told.
-std::optional<std::uint64_t> walk(CheckedImage& image, std::vector<L1Table>& tables) {
+struct Walked {
+  std::uint64_t bytes = 0;  // of the table, from its beginning, as far as it was read
+  bool complete = false;
+};
+
+Walked walk(CheckedImage& image, std::vector<L1Table>& tables) {
   std::uint64_t at = 0;
   for (std::uint32_t i = 0; i < image.header.snapshots; ++i) {
     at = round_up(at, 8);
+    if (image.header.snapshots_offset + at >= image.file_size) {  // else it would be as many empty entries as it is said to have
+      image.findings.corrupt({Table::snapshot_table, i, 0, image.header.snapshots_offset + at}, "lies beyond the end of the file");
+      return {at, false};
+    }
     SnapshotHead head;
     image.read(image.header.snapshots_offset + at, std::as_writable_bytes(std::span(&head, 1)));
     const TableEntry pointer = pointer_at(image, i, head, at);
     const auto length = length_of(image, pointer, head);
-    if (!length) return std::nullopt;
+    if (!length) return {at + sizeof head, false};
     at += *length;
     if (at > kMaxSnapshotsBytes) {
       image.findings.add(FindingKind::check_error, pointer, "the snapshot table is larger than 64 MiB");
-      return std::nullopt;
+      return {at, false};
     }
     take_l1(image, pointer, head, tables);
   }
-  return at;
+  return {at, true};
 }
 
 }  // namespace
@@ -68,11 +76,9 @@ std::vector<L1Table> find_l1_tables(CheckedImage& image) {
   std::vector<L1Table> tables{{active, header.l1_offset, header.l1_entries, true}};
   if (header.snapshots == 0) return tables;
   const TableEntry pointer{Table::header, 0, header.snapshots_offset, offsetof(Header, snapshots_offset)};
-  const auto bytes = walk(image, tables);
-  if (bytes)
-    image.claim_metadata(pointer, header.snapshots_offset, *bytes);
-  else
-    image.references_unknown = true;
+  const Walked walked = walk(image, tables);
+  image.claim_metadata(pointer, header.snapshots_offset, walked.bytes);
+  if (!walked.complete) image.references_unknown = true;
   if (!header.has_data_file) return tables;
   image.findings.corrupt(pointer, "there are snapshots in an image with an external data file");
   tables.resize(1);

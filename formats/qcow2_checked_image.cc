@@ -6,13 +6,17 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
+#include "formats/format_error.h"
 
 namespace nasbackup::qcow2 {
 
 namespace {
 
 constexpr std::uint64_t kSectorBytes = 512;
+// A cluster that is sound is counted once; thousands of snapshots may name one table of half the file.
+constexpr std::uint64_t kMostCountings = 1024;
 
 }  // namespace
 
@@ -46,11 +50,22 @@ bool CheckedImage::claim_metadata(const TableEntry& pointer, std::uint64_t offse
   if (bytes == 0) return false;
   if (is_far_outside(offset, bytes)) {
     findings.corrupt(pointer, "points beyond the end of the file");
+    references_outside = true;
+    if (offset < file_size) count_metadata(pointer, offset, file_size - offset, references);
     return false;
   }
   if (offset + bytes > file_size) findings.corrupt(pointer, "what it points at is cut off by the end of the file");
+  return count_metadata(pointer, offset, bytes, references);
+}
+
+bool CheckedImage::count_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes,
+                                  std::uint64_t references) {
+  const std::uint64_t first = header.cluster_of(offset), end = header.cluster_of(offset + bytes - 1) + 1;
+  clusters_counted += end - first;
+  if (clusters_counted > kMostCountings * map.clusters())
+    throw FormatError("check: tables lie on each other in more than " + std::to_string(kMostCountings) + " layers");
   bool overlaps = false;
-  for (std::uint64_t cluster = header.cluster_of(offset); cluster <= header.cluster_of(offset + bytes - 1); ++cluster) {
+  for (std::uint64_t cluster = first; cluster < end; ++cluster) {
     map.add_references(cluster, references);
     overlaps |= map.mark(cluster, Mark::metadata);
   }

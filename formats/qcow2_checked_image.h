@@ -5,6 +5,7 @@
 // known of its clusters. No part of the check has a state besides. Used by one thread at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -17,6 +18,7 @@
 #include "formats/qcow2_cluster_map.h"
 #include "formats/qcow2_finding.h"
 #include "formats/qcow2_repair.h"
+#include "formats/units.h"
 
 namespace nasbackup::qcow2 {
 
@@ -32,6 +34,9 @@ struct CheckedImage {
   const RepairRequest* repair = nullptr;  ///< null: nothing is to be changed
   /// Something that holds references could not be followed: a cluster without one may be in use all the same.
   bool references_unknown = false;
+  /// The same, but only of clusters behind the end of the file.
+  bool references_outside = false;
+  std::uint64_t clusters_counted = 0;  ///< of metadata, each as often as it was
 
   bool repairs(RepairRound round) const noexcept { return repair != nullptr && repair->round == round; }
   /// Hands out a block that shall stand at `offset`, when it differs and lies within the file.
@@ -42,11 +47,24 @@ struct CheckedImage {
   /// What lies behind the end of the file reads as zero, as in QEMU.
   void read(std::uint64_t offset, std::span<std::byte> into) const;
 
+  /// How many of a table's words begin in the file. The others are zero and name nothing: a table is no longer than that,
+  /// whatever its size is said to be.
+  std::uint64_t words_in_file(std::uint64_t offset, std::uint64_t words) const noexcept {
+    return offset < file_size ? std::min(words, div_round_up(file_size - offset, sizeof(Be64))) : 0;
+  }
+
+  /// What lies from `offset` on is not counted, although something names it.
+  void leave_uncounted(std::uint64_t offset) noexcept { (offset < file_size ? references_unknown : references_outside) = true; }
+
   /// Counts the clusters of a table, or of what else is no guest data, and reports what cannot be: it leaves the file, or other
-  /// metadata lies there too. False: it must not be read.
+  /// metadata lies there too. False: it must not be read. What leaves the file is counted as far as it lies in it. Throws
+  /// FormatError when far more was counted than there are clusters.
   bool claim_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references = 1);
-  /// True when [offset, offset + bytes) leaves the file by a cluster or more: then QEMU does not count it, and nor do we.
+  /// True when [offset, offset + bytes) leaves the file by a cluster or more: then QEMU does not count it, nor do we count guest
+  /// data.
   bool is_far_outside(std::uint64_t offset, std::uint64_t bytes) const noexcept;
+  /// The counting of claim_metadata; the clusters are known to the map.
+  bool count_metadata(const TableEntry& pointer, std::uint64_t offset, std::uint64_t bytes, std::uint64_t references);
 };
 
 }  // namespace nasbackup::qcow2

@@ -28,6 +28,10 @@ class ClusterMap {
   static constexpr std::size_t kMostBytes = std::size_t{1} << 30;
   static constexpr std::uint64_t kBlockClusters = 1u << 16;
 
+  /// What so many clusters take at most, when each has few references.
+  static constexpr std::uint64_t bytes_for(std::uint64_t clusters) noexcept {
+    return (clusters / kBlockClusters + 2) * (sizeof(Block) + sizeof(void*));
+  }
   /// Throws FormatError for more clusters than there can be memory for.
   explicit ClusterMap(std::uint64_t clusters, std::size_t most_bytes = kMostBytes);
 

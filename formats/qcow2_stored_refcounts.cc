@@ -91,7 +91,7 @@ void StoredRefcounts::read_table() {
     return image_.findings.corrupt({Table::header, 0, 0, offsetof(Header, refcount_table_clusters)},
                                    "there is no refcount table");
   image_.claim_metadata(pointer, header.refcount_table_offset, bytes);
-  std::vector<Be64> table(bytes / sizeof(Be64));
+  std::vector<Be64> table(image_.words_in_file(header.refcount_table_offset, bytes / sizeof(Be64)));
   image_.read(header.refcount_table_offset, std::as_writable_bytes(std::span(table)));
   table_.assign(table.begin(), table.end());
 }
@@ -152,18 +152,21 @@ std::uint64_t StoredRefcounts::references_to(std::uint64_t cluster) const noexce
   return cluster < image_.map.clusters() ? image_.map.references(cluster) : 0;
 }
 
+/// Not where something else lies on the block: it would be overwritten.
 void StoredRefcounts::repair_block(std::uint64_t index) {
+  if (references_to(image_.header.cluster_of(table_[index])) != 1) return;
   const unsigned order = image_.header.refcount_order;
   std::vector<std::byte> right = block_;
   for (std::uint64_t i = 0; i < per_block_; ++i) {
     const std::uint64_t references = references_to(index * per_block_ + i);
-    if (may_set(refcount_at(block_, i, order), references)) set_refcount(right, i, order, references);
+    if (may_set(index * per_block_ + i, refcount_at(block_, i, order), references)) set_refcount(right, i, order, references);
   }
   image_.replace(table_[index], block_, right);
 }
 
-bool StoredRefcounts::may_set(std::uint64_t stored, std::uint64_t references) const noexcept {
+bool StoredRefcounts::may_set(std::uint64_t cluster, std::uint64_t stored, std::uint64_t references) const noexcept {
   if (stored < references) return image_.repairs(RepairRound::refcounts) && references <= image_.header.largest_refcount();
+  if (image_.references_outside && cluster >= div_round_up(image_.file_size, image_.header.cluster_size)) return false;
   return stored > references && !image_.references_unknown && image_.findings.count(FindingKind::check_error) == 0;
 }
 

@@ -49,7 +49,7 @@ class StoredRefcounts {
   void compare_block(std::uint64_t index);
   void compare_one(std::uint64_t block, std::uint64_t index, std::uint64_t stored);
   void repair_block(std::uint64_t index);
-  bool may_set(std::uint64_t stored, std::uint64_t references) const noexcept;
+  bool may_set(std::uint64_t cluster, std::uint64_t stored, std::uint64_t references) const noexcept;
   std::uint64_t references_to(std::uint64_t cluster) const noexcept;
   void compare_without_block();
   void report_without_refcount(std::uint64_t cluster);

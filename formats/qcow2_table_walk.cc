@@ -40,9 +40,9 @@ void TableWalk::take_l1(const L1Table& table, std::uint32_t number) {
   const bool claimed = image_.claim_metadata(table.pointer, table.offset, bytes);
   if (!claimed) image_.references_unknown = true;
   if (!claimed && !table.active) return;
-  words_.resize(table.entries);
+  words_.resize(image_.words_in_file(table.offset, table.entries));
   image_.read(table.offset, std::as_writable_bytes(std::span(words_)));
-  for (std::uint32_t i = 0; i < table.entries; ++i)
+  for (std::uint32_t i = 0; i < words_.size(); ++i)
     if (words_[i] != 0) take_l1_entry({words_[i], number, i});
 }
 
@@ -54,6 +54,7 @@ TableEntry TableWalk::l1_entry(const Reference& reference) const {
 
 void TableWalk::take_l1_entry(const Reference& reference) {
   if ((reference.value & kL1Reserved) != 0) image_.findings.corrupt(l1_entry(reference), "reserved bits are set");
+  if (l2_offset_of(reference.value) == 0) return image_.findings.corrupt(l1_entry(reference), "names no L2 table, but is not zero");
   if (!image_.header.is_aligned(l2_offset_of(reference.value))) {
     image_.findings.corrupt(l1_entry(reference), "the L2 table is not aligned to a cluster");
     image_.references_unknown = true;
@@ -107,13 +108,14 @@ void TableWalk::walk_l2_tables() {
 void TableWalk::walk(const L2Table& table) {
   now_ = table;
   image_.read(table.offset, std::as_writable_bytes(std::span(words_)));
+  const bool alone = image_.map.references(image_.header.cluster_of(table.offset)) == table.references;
   if (image_.repairs(RepairRound::copied)) right_words_ = words_;
   const std::size_t step = image_.header.extended_l2 ? 2 : 1;
   for (std::size_t i = 0; i < words_.size(); i += step) {
     const std::uint64_t bitmap = step == 2 ? std::uint64_t{words_[i + 1]} : 0;
     if (words_[i] != 0 || bitmap != 0) take_l2_entry(i / step, words_[i], bitmap);
   }
-  if (image_.repairs(RepairRound::copied))
+  if (image_.repairs(RepairRound::copied) && alone)
     image_.replace(table.offset, std::as_bytes(std::span(words_)), std::as_bytes(std::span(right_words_)));
 }
 
@@ -157,8 +159,10 @@ void TableWalk::take_compressed(const TableEntry& entry, std::uint64_t bitmap) {
     image_.findings.corrupt(entry, "a compressed cluster in an encrypted image: its data is not encrypted");
   if (now_.active) ++statistics_.allocated, ++statistics_.compressed, ++statistics_.fragmented;
   const CompressedRange range = CompressedRange::of(entry.value, header.cluster_bits);
-  if (image_.is_far_outside(range.offset, range.bytes))
+  if (image_.is_far_outside(range.offset, range.bytes)) {
+    image_.leave_uncounted(range.offset);
     return image_.findings.corrupt(entry, "the compressed cluster lies beyond the end of the file");
+  }
   if (range.offset + range.bytes >= image_.file_size + kCompressedSector)
     image_.findings.corrupt(entry, "the compressed cluster is cut off by the end of the file");
   remember_compressed(entry.index);
@@ -200,8 +204,10 @@ std::uint64_t TableWalk::bytes_needed(const TableEntry& entry, std::uint64_t bit
 }
 
 void TableWalk::claim_plain(const TableEntry& entry, std::uint64_t offset, std::uint64_t bytes_needed) {
-  if (image_.is_far_outside(offset, image_.header.cluster_size))
+  if (image_.is_far_outside(offset, image_.header.cluster_size)) {
+    image_.leave_uncounted(offset);
     return image_.findings.corrupt(entry, "the cluster lies beyond the end of the file");
+  }
   if (offset + bytes_needed > image_.file_size) image_.findings.corrupt(entry, "the cluster is cut off by the end of the file");
   claim_guest_clusters(entry, offset, image_.header.cluster_size, Mark::plain);
 }
@@ -244,7 +250,7 @@ void TableWalk::flip_copied(const TableEntry& entry) {
     right_words_[entry.index * image_.header.l2_entry_bytes() / sizeof(Be64)] = entry.value ^ kEntryCopied;
 }
 
-/// Sector by sector of the active L1 table.
+/// Sector by sector of the active L1 table, unless other metadata lies there too.
 void TableWalk::repair_l1() {
   constexpr std::uint64_t kPerSector = kSectorSize / sizeof(Be64);
   std::sort(l1_to_flip_.begin(), l1_to_flip_.end(), [](const TableEntry& a, const TableEntry& b) { return a.index < b.index; });
@@ -253,7 +259,8 @@ void TableWalk::repair_l1() {
     std::vector<std::pair<std::uint64_t, Be64>> words;
     for (; next != l1_to_flip_.end() && next->index / kPerSector == sector; ++next)
       words.emplace_back(next->index % kPerSector * sizeof(Be64), next->value ^ kEntryCopied);
-    image_.replace_words(l1_tables_.front().offset + sector * kSectorSize, words);
+    const std::uint64_t at = l1_tables_.front().offset + sector * kSectorSize;
+    if (image_.map.references(image_.header.cluster_of(at)) == 1) image_.replace_words(at, words);
   }
 }
 

@@ -17,7 +17,7 @@ constexpr std::string_view kKeyOption = ":key=";
 constexpr std::size_t kMostBytes = 64u << 10;  // of a location: hundreds of monitors have room in it
 constexpr std::size_t kMostName = 4096;        // of pool, image …: what is longer Ceph refuses anyway
 constexpr std::size_t kMostOptions = 256;
-constexpr std::size_t kMostShown = 512;  // of a text that is refused
+constexpr std::size_t kMostShown = 200;  // of a location in a message
 
 /// The first of `delimiters` that no backslash stands before.
 std::size_t find_bare(std::string_view text, std::string_view delimiters) noexcept {
@@ -64,7 +64,9 @@ std::string escaped(std::string_view meant) {
 }
 
 [[noreturn]] void refuse(std::string_view text, const std::string& what) {
-  throw FormatError(rbd_location_for_people(text.substr(0, kMostShown)) + ": " + what);
+  std::string where = rbd_location_for_people(text);
+  if (where.size() > kMostShown) where = where.substr(0, kMostShown) + "…";
+  throw FormatError(where + ": " + what);
 }
 
 std::string checked_name(std::string_view text, std::string_view name, const char* what) {
@@ -121,7 +123,7 @@ bool is_rbd_location(std::string_view text) noexcept { return text.starts_with(k
 
 RbdLocation parse_rbd_location(std::string_view text) {
   if (!is_rbd_location(text)) throw FormatError("rbd: location does not begin with rbd:");
-  if (text.size() > kMostBytes) refuse(text, "longer than " + std::to_string(kMostBytes) + " bytes");
+  if (text.size() > kMostBytes) refuse(text.substr(0, kMostName), "longer than " + std::to_string(kMostBytes) + " bytes");
   if (text.find('\0') != text.npos) refuse(text.substr(0, text.find('\0')), "has a NUL byte in it");
   std::string_view rest = text.substr(kScheme.size());
   RbdLocation location;

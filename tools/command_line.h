@@ -6,11 +6,13 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "engine/nasbackup.h"
 #include "tools/options.h"
 
 namespace nasbackup::tools {
@@ -27,6 +29,7 @@ struct CommandLine {
   std::vector<std::string> operands;
   std::map<std::string, std::vector<std::string>, std::less<>> values;  ///< of a flag: an empty string
   std::map<std::string, std::string, std::less<>> places;               ///< of what a file says: "FILE:LINE"
+  std::shared_ptr<const Passphrase> passphrase;  ///< encrypts, where none of the options names one; of a details map; null: none
 
   bool has(std::string_view option) const { return values.contains(option); }
   /// Whether it was written on the command line itself.

@@ -4,174 +4,40 @@
 // See configuration.h.
 #include "tools/configuration.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <toml++/toml.h>
 
-#include "tools/descriptor.h"
+#include "tools/configuration_file.h"
 #include "tools/printable.h"
 
 namespace nasbackup::tools {
 
 namespace {
 
-constexpr std::size_t kMostBytes = 64 << 10;
+/// The zone at the top is nasbackup.sh's.
+bool is_no_option(std::string_view key, const toml::node& node) { return node.is_table() || key == "zone"; }
+bool is_never_other(std::string_view, const toml::node&) { return false; }
 
-[[noreturn]] void refuse(const std::string& place, const std::string& what) { throw UsageError(printable(place + ": " + what)); }
-
-/// False when there is no such file.
-bool read_file(const std::string& path, std::string& content) {
-  // Without waiting for a writer, should it be a FIFO.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!file && errno == ENOENT) return false;
-  if (!file) refuse(path, std::strerror(errno));
-  struct stat info {};
-  if (::fstat(file.get(), &info) != 0) refuse(path, std::strerror(errno));
-  if (!S_ISREG(info.st_mode)) refuse(path, "not a file: write a TOML file such as " + std::string(kDefaultConfiguration));
-  // What it says is obeyed by root.
-  if ((info.st_mode & S_IWOTH) != 0) refuse(path, "everybody may write to it: take that right away (chmod o-w)");
-  content.resize(kMostBytes + 1);
-  std::size_t length = 0;
-  for (ssize_t got = 1; got > 0 && length < content.size(); length += static_cast<std::size_t>(got)) {
-    got = ::read(file.get(), content.data() + length, content.size() - length);
-    if (got < 0) refuse(path, std::strerror(errno));
+ConfiguredOptions read_for(const ConfigurationFile& file, const Verb& wanted) {
+  ConfiguredOptions of_all = file.options_in(file.root(), kAllVerbs, is_no_option), of_verb, of_both;
+  for (const auto& [key, node] : file.root()) {
+    if (!node.is_table() || key.str() == kCloudStackTable) continue;
+    const Verb* verb = find_verb(key.str());
+    if (verb == nullptr) file.refuse(key.source(), "[" + std::string(key.str()) + "]: no such verb");
+    ConfiguredOptions found = file.options_in(*node.as_table(), verb->bit, is_never_other);
+    if (verb->bit == wanted.bit) of_verb = std::move(found);
   }
-  if (length > kMostBytes) refuse(path, "larger than 64 KiB: write a smaller one");
-  content.resize(length);
-  return true;
+  for (auto& [name, value] : of_all)
+    if (file.belongs_to(wanted, name) && !covered(name, of_verb)) of_both.emplace(name, std::move(value));
+  of_both.merge(of_verb);
+  return of_both;
 }
-
-/// Whether `named`, which wins, leaves nothing to say for this option. The limit is one thing, and so is the passphrase.
-template <class Named>
-bool covered(const std::string& option, const Named& named) {
-  const bool of_limit = option == "rate" || option == "rate-schedule" || option == "burst";
-  const bool of_passphrase = option == "encrypt" || option == "encrypt-fd" || option == "encrypt-command";
-  return named.contains(option) || (of_limit && (named.contains("rate") || named.contains("rate-schedule"))) ||
-         (of_passphrase && (named.contains("encrypt") || named.contains("encrypt-fd") || named.contains("encrypt-command")));
-}
-
-/// The values of one key, in the form that a command line has them in.
-class OptionReader {
- public:
-  OptionReader(const Option& option, std::string place) : option_(option), place_(std::move(place)) {}
-
-  ConfiguredValue read(const toml::node& node) const {
-    if (const auto* flag = node.as_boolean()) return {flag_values(flag->get()), place_};
-    if (option_.value == Value::none) refuse_type("true or false");
-    const toml::array* many = node.as_array();
-    if (many == nullptr) return {{text_of(node)}, place_};
-    if (!option_.repeatable) refuse_type(wanted());
-    ConfiguredValue result{{}, place_};
-    for (const toml::node& one : *many) result.values.push_back(text_of(one));
-    return result;
-  }
-
- private:
-  std::vector<std::string> flag_values(bool on) const {
-    if (option_.value == Value::required) refuse_type(wanted());
-    return on ? std::vector<std::string>{""} : std::vector<std::string>{};
-  }
-
-  std::string text_of(const toml::node& node) const {
-    std::string text;
-    if (const auto* number = node.as_integer())
-      text = std::to_string(number->get());
-    else if (const auto* string = node.as_string())
-      text = string->get();
-    else
-      refuse_type(wanted());
-    if (text.empty() || text.find('\0') != std::string::npos) refuse_type(wanted());
-    if (const std::string allowed = choices_instead(option_, text); !allowed.empty()) refuse_type(allowed);
-    return text;
-  }
-
-  std::string wanted() const {
-    return std::string(option_.metavar) + (option_.repeatable ? " or an array of them" : "") + ", a string or a whole number" +
-           (option_.value == Value::optional ? ", or true or false" : "");
-  }
-
-  [[noreturn]] void refuse_type(const std::string& instead) const {
-    refuse(place_, std::string(option_.name) + ": write " + instead);
-  }
-
-  const Option& option_;
-  std::string place_;
-};
-
-class FileReader {
- public:
-  FileReader(std::string path, std::span<const Option> table) : path_(std::move(path)), table_(table) {}
-
-  ConfiguredOptions read(const std::string& content, const Verb& wanted) const {
-    try {
-      const toml::table root = toml::parse(content, path_);
-      ConfiguredOptions of_all = read_table(root, kAllVerbs), of_verb, of_both;
-      for (const auto& [key, node] : root) {
-        if (!node.is_table()) continue;
-        const Verb* verb = find_verb(key.str());
-        if (verb == nullptr) refuse(place_of(key.source()), "[" + std::string(key.str()) + "]: no such verb");
-        ConfiguredOptions found = read_table(*node.as_table(), verb->bit);
-        if (verb->bit == wanted.bit) of_verb = std::move(found);
-      }
-      for (auto& [name, value] : of_all)
-        if (belongs_to(wanted, name) && !covered(name, of_verb)) of_both.emplace(name, std::move(value));
-      of_both.merge(of_verb);
-      return of_both;
-    } catch (const toml::parse_error& error) {
-      refuse(place_of(error.source()), std::string(error.description()));
-    }
-  }
-
- private:
-  std::string place_of(const toml::source_region& source) const { return path_ + ":" + std::to_string(source.begin.line); }
-
-  /// The options in one table; in that of a verb none of another.
-  ConfiguredOptions read_table(const toml::table& table, Verbs verbs) const {
-    ConfiguredOptions found;
-    for (const auto& [key, node] : table) {
-      if (verbs == kAllVerbs && node.is_table()) continue;
-      const std::string place = place_of(key.source());
-      found.emplace(key.str(), OptionReader(option(std::string(key.str()), verbs, place), place).read(node));
-    }
-    return found;
-  }
-
-  const Option& option(const std::string& name, Verbs verbs, const std::string& place) const {
-    std::vector<std::string> names;
-    std::string instead;
-    for (const Option& option : table_) {
-      const bool fits = !option.per_run && (option.verbs & verbs) != 0;
-      if (option.name == name && fits) return option;
-      if (fits) names.emplace_back(option.name);
-      if (option.name == name)
-        instead = option.per_run ? "belongs on the command line: write --" + name + " there"
-                                 : "not an option of this verb: leave it out";
-    }
-    if (!instead.empty()) refuse(place, name + ": " + instead);
-    const std::string near = nearest(name, names);
-    refuse(place, name + ": no such option: " + (near.empty() ? "nasbackup VERB --help lists the options" : "write " + near));
-  }
-
-  bool belongs_to(const Verb& verb, const std::string& name) const {
-    return std::any_of(table_.begin(), table_.end(),
-                       [&](const Option& option) { return option.name == name && (option.verbs & verb.bit) != 0; });
-  }
-
-  std::string path_;
-  std::span<const Option> table_;
-};
 
 }  // namespace
 
 ConfiguredOptions read_configuration(const std::string& path, bool must_exist, const Verb& verb, std::span<const Option> table) {
-  std::string content;
-  if (read_file(path, content)) return FileReader(path, table).read(content, verb);
-  if (must_exist) refuse(path, std::strerror(ENOENT));
+  if (const auto file = ConfigurationFile::read(path, table)) return read_for(*file, verb);
+  if (must_exist) throw UsageError(printable(path + ": " + std::strerror(ENOENT)));
   return {};
 }
 

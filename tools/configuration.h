@@ -16,6 +16,8 @@ namespace nasbackup::tools {
 
 /// Where it is looked for when none is named.
 inline constexpr char kDefaultConfiguration[] = "/etc/nasbackup/nasbackup.toml";
+/// The table that is no verb's: tools/cloudstack/zone.h.
+inline constexpr char kCloudStackTable[] = "cloudstack";
 
 struct ConfiguredValue {
   std::vector<std::string> values;  ///< as on a command line; none: a flag that is said to be off

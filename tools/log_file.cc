@@ -38,7 +38,9 @@ namespace {
 
 }  // namespace
 
-LogFile::LogFile(const std::string& path, std::chrono::seconds timeout, std::span<const PassphrasePlaces* const> others) {
+LogFile::LogFile(const std::string& path, std::chrono::seconds timeout, std::span<const PassphrasePlaces* const> others,
+                 LogStyle style)
+    : style_(style) {
   if (path.empty()) return;
   Pipe lines, answer;
   writer_ = fork_process();
@@ -80,7 +82,10 @@ LogFile::~LogFile() {
 
 void LogFile::line(std::string_view text) {
   if (!pipe_) return;
-  const std::string whole = fmt::format("{:%Y-%m-%dT%H:%M:%SZ} {}\n", fmt::gmtime(std::time(nullptr)), printable(text));
+  const std::time_t now = std::time(nullptr);
+  const std::string time = style_ == LogStyle::cloudstack ? fmt::format("{:%Y-%m-%d %H-%M-%S>}", fmt::localtime(now))
+                                                          : fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
+  const std::string whole = time + " " + printable(text) + "\n";
   // Up to PIPE_BUF bytes arrive whole or not at all.
   if (::write(pipe_.get(), whole.data(), std::min<std::size_t>(whole.size(), PIPE_BUF)) < 0 && errno == EPIPE) pipe_.close();
 }

@@ -17,11 +17,15 @@
 
 namespace nasbackup::tools {
 
+/// How a line begins: RFC 3339 in UTC, or as CloudStack's agent.log has it, local time (cloudstack-contract.md, 3.9).
+enum class LogStyle { own, cloudstack };
+
 class LogFile {
  public:
   /// Opens the file to append to it; an empty path: no log. Throws nasbackup::Error: cannot be opened, or does not answer in
   /// time. Before the process has threads. The writing process closes the descriptors of `others`.
-  LogFile(const std::string& path, std::chrono::seconds timeout, std::span<const PassphrasePlaces* const> others);
+  LogFile(const std::string& path, std::chrono::seconds timeout, std::span<const PassphrasePlaces* const> others,
+          LogStyle style = LogStyle::own);
   /// Gives what is left two seconds to reach the file.
   ~LogFile();
   LogFile(const LogFile&) = delete;
@@ -35,6 +39,7 @@ class LogFile {
  private:
   void wait_for_open(int answer, const std::string& path, std::chrono::seconds timeout);
 
+  LogStyle style_;
   Descriptor pipe_;
   pid_t writer_ = -1;
 };

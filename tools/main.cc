@@ -11,6 +11,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "tools/cloudstack/details.h"
+#include "tools/cloudstack/front_end.h"
 #include "tools/configuration.h"
 #include "tools/help.h"
 #include "tools/printable.h"
@@ -72,6 +74,7 @@ int run_verb(Request request) {
   // What the caller has open beside stdio and the passphrases must not stay open in a worker that is left behind.
   close_all_but(request.secrets());
   block_signals();
+  keep_out_of_core_files(request);
   Console console(STDERR_FILENO, request.progress == ProgressStyle::json);
   Json result;
   std::string text;
@@ -96,6 +99,7 @@ int run(const std::vector<std::string>& words, PassphrasePlaces storage_keys) {
   try {
     CommandLine line = parse_command_line(words);
     if (line.has("help")) return print(verb_help(*line.verb)) ? 0 : 1;
+    cloudstack::add_details(line);
     add_configuration(line);
     Request request = make_request(line);
     request.storage_keys = std::move(storage_keys);
@@ -115,5 +119,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> words;
   auto storage_keys = nasbackup::tools::take_storage_keys({argv + 1, argv + argc}, words);
   // Not by return: what asks libvirt in a thread of its own may still be at it.
-  ::_exit(nasbackup::tools::run(words, std::move(storage_keys)));
+  namespace tools = nasbackup::tools;
+  ::_exit(tools::cloudstack::is_front_end(argv[0]) ? tools::cloudstack::run_call(words, std::move(storage_keys))
+                                                   : tools::run(words, std::move(storage_keys)));
 }

@@ -42,6 +42,7 @@ int moved(int descriptor) {
 }
 
 std::shared_ptr<const Passphrase> read_one(const PassphrasePlace& place, const JobControl& control) {
+  if (place.kind == PassphrasePlace::Kind::ready) return place.ready;
   if (place.kind == PassphrasePlace::Kind::command) return Passphrase::from_command(place.text, control.stop);
   if (place.kind == PassphrasePlace::Kind::file) return Passphrase::from_file(place.text, control.stop, control.lifeline.get());
   const Descriptor mine(place.descriptor);
@@ -59,6 +60,10 @@ PassphrasePlace place_of_file(const std::string& path) {
 PassphrasePlace place_of_descriptor(int descriptor) { return {PassphrasePlace::Kind::descriptor, {}, descriptor}; }
 
 PassphrasePlace place_of_command(const std::string& command) { return {PassphrasePlace::Kind::command, command}; }
+
+PassphrasePlace place_of_passphrase(std::shared_ptr<const Passphrase> passphrase) {
+  return {PassphrasePlace::Kind::ready, {}, -1, std::move(passphrase)};
+}
 
 std::string file_of(const PassphrasePlaces& places) {
   for (const PassphrasePlace& place : places)
@@ -96,7 +101,7 @@ PassphrasePlaces take_storage_keys(std::span<char* const> arguments, std::vector
     words.push_back(nasbackup::take_storage_keys(argument, *keys));
   }
   if (!clusters) return {};
-  return {{PassphrasePlace::Kind::memory, {}, -1, keys}};
+  return {{PassphrasePlace::Kind::memory, {}, -1, nullptr, keys}};
 }
 
 StorageKeys storage_keys_of(const PassphrasePlaces& places) { return places.empty() ? StorageKeys() : *places.front().keys; }

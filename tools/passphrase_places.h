@@ -16,11 +16,12 @@
 namespace nasbackup::tools {
 
 struct PassphrasePlace {
-  enum class Kind { file, descriptor, command, memory };
+  enum class Kind { file, descriptor, command, ready, memory };
   Kind kind = Kind::file;
   std::string text;     ///< path or command
   int descriptor = -1;  ///< as the caller named it; close_all_but() moves it out of stdio's way
-  std::shared_ptr<StorageKeys> keys = nullptr;  ///< of Kind::memory
+  std::shared_ptr<const Passphrase> ready = nullptr;  ///< of Kind::ready
+  std::shared_ptr<StorageKeys> keys = nullptr;        ///< of Kind::memory
 };
 
 using PassphrasePlaces = std::vector<PassphrasePlace>;
@@ -30,6 +31,9 @@ using PassphrasePlaces = std::vector<PassphrasePlace>;
 PassphrasePlace place_of_file(const std::string& path);
 PassphrasePlace place_of_descriptor(int descriptor);
 PassphrasePlace place_of_command(const std::string& command);
+
+/// One that was read with the rest of a configuration.
+PassphrasePlace place_of_passphrase(std::shared_ptr<const Passphrase> passphrase);
 
 /// The first of them that is a file, for commands that are printed; empty: none is.
 std::string file_of(const PassphrasePlaces& places);

@@ -59,6 +59,15 @@ unsigned parse_count(const std::string& what, const std::string& text, unsigned 
   return static_cast<unsigned>(*number);
 }
 
+double parse_percent(const std::string& what, const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  const bool reads = error == std::errc{} && rest + 1 == end && *rest == '%';
+  if (!reads || !(value > 0 && value <= 100)) refuse(what, text, "a part such as 5% or 0.5%, at most 100%");
+  return value / 100;
+}
+
 std::chrono::seconds parse_seconds(const std::string& what, const std::string& text) {
   constexpr std::uint64_t kLongest = 10ull * 366 * 86400;  // ten years: times in nanoseconds still fit
   const auto number = number_of(text);

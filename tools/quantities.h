@@ -23,6 +23,9 @@ std::string parse_rate_schedule(const std::string& what, const std::string& text
 /// A whole number from 1 to `most`.
 unsigned parse_count(const std::string& what, const std::string& text, unsigned most);
 
+/// "5%", "0.5%": more than nothing and at most all, as a part of one.
+double parse_percent(const std::string& what, const std::string& text);
+
 /// Whole seconds, at least one.
 std::chrono::seconds parse_seconds(const std::string& what, const std::string& text);
 

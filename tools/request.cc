@@ -47,9 +47,11 @@ class Reader {
       read_serve(request.serve, request.io_timeout);
     else if (request.verb == kKey)
       read_key(request);
-    else
+    else if (!line_.operands.empty())
       request.path = line_.operands.front();
     if (request.verb == kCheck) read_check(request);
+    if (request.verb == kDelete) read_delete(request);
+    if (request.verb == kDetails) read_details(request);
     if ((request.verb & (kInfo | kStored | kCheck | kServe)) != 0) request.passphrases = opening_places();
     if ((request.verb & kMoving) != 0) request.passphrases = encrypting_place();
     for (const std::string& path : line_.all("source-key")) request.source_keys.push_back(place_of_file(path));
@@ -109,9 +111,19 @@ class Reader {
     read_stretching(options.pbkdf_iterations, options.allow_weak_pbkdf);
   }
 
+  /// What a configuration file asks for in general means nothing where nothing is kept.
+  VerifyLevel verify_level(bool keeps_nothing) const {
+    if (!line_.has("verify")) return VerifyLevel::none;
+    if (keeps_nothing && line_.written("verify"))
+      refuse("--verify: null: keeps nothing that could be read back: leave one of them out");
+    if (keeps_nothing) return VerifyLevel::none;
+    return text("verify") == "metadata" ? VerifyLevel::metadata : VerifyLevel::data;
+  }
+
   void read_backup(BackupOptions& options, std::chrono::seconds io_timeout) {
     read_transfer(options, io_timeout);
     options.to = text("to");
+    options.verify = verify_level(options.to == "null:");
     options.source_format = text("source-format");
     if (line_.has("min-free")) options.min_free = parse_size(named("min-free"), text("min-free"));
     if (line_.operands.empty())
@@ -147,8 +159,7 @@ class Reader {
 
   void check_domain(const BackupOptions& options) {
     if (line_.has("name")) refuse("--name is for images without a VM: leave it out, the set is called " + printable(options.vm));
-    if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's disks come over NBD");
-    if (line_.written("source-key")) refuse("--source-key is for images without a VM: leave it out, a VM's disks come over NBD");
+    if (line_.has("source-format")) refuse("-f is for images without a VM: leave it out, a VM's XML names the formats");
     if (line_.written("quiesce-timeout") && !options.quiesce)
       refuse("--quiesce-timeout without --quiesce means nothing: write --quiesce too");
     for (const std::string& disk : options.disks)
@@ -164,6 +175,11 @@ class Reader {
     if (line_.has("target-format")) options.target_format = text("target-format");
     options.shared_source = line_.has("force-share");
     options.force = line_.has("force");
+    options.verify = verify_level(options.target == "null:");
+    if (options.target_format == "raw" && options.verify == VerifyLevel::metadata) {
+      if (line_.written("verify")) refuse("--verify=metadata: a raw image has none: write --verify=data");
+      options.verify = VerifyLevel::none;
+    }
     if (!options.target_format.empty() && options.target_format != "qcow2" && !line_.written("compress"))
       options.compression.clear();
     if (options.target_format == "raw" && line_.written("cluster-size"))
@@ -183,6 +199,10 @@ class Reader {
     read_transfer(request.verify, request.io_timeout);
     request.path = request.verify.path = line_.operands[0];
     request.verify.source_format = text("source-format");
+    request.verify.against = line_.all("against");
+    if (line_.has("sample")) request.verify.sample = parse_percent(named("sample"), text("sample"));
+    if (line_.written("source-key") && request.verify.against.empty())
+      refuse("--source-key without --against means nothing: what is verified is opened by -e");
   }
 
   void read_restore(Request& request) {
@@ -197,6 +217,8 @@ class Reader {
     options.new_name = text("new-name");
     options.new_uuid = line_.has("new-uuid");
     options.new_macs = line_.has("new-macs");
+    options.define = line_.has("define");
+    if (line_.has("connect")) options.connect = text("connect");
     if (options.target_format == "luks") refuse("-O luks: what is restored is written plain: write -O qcow2 or -O raw");
     for (const std::string& word : line_.all("disk")) {
       const std::size_t equals = word.find('=');
@@ -206,8 +228,8 @@ class Reader {
         refuse("--disk " + printable(word) + ": named twice");
     }
     if (options.to.empty() && options.targets.empty()) refuse("where to? write --to DIR, or --disk NAME=TARGET");
-    if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs))
-      refuse("--new-name, --new-uuid and --new-macs are about the domain XML, which goes to --to DIR: write that too");
+    if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs || options.define))
+      refuse("--new-name, --new-uuid, --new-macs and --define are about the domain XML, which goes to --to DIR: write that too");
   }
 
   void read_check(Request& request) {
@@ -218,6 +240,13 @@ class Reader {
     if (line_.has("threads")) request.check.threads = parse_count(named("threads"), text("threads"), kMostThreads);
   }
 
+  void read_delete(Request& request) {
+    request.deletion.path = request.path;
+    request.deletion.with_children = line_.has("with-children");
+    request.deletion.force = line_.has("force");
+    request.deletion.dry_run = line_.has("dry-run");
+  }
+
   void read_serve(ServeOptions& options, std::chrono::seconds io_timeout) {
     read_transfer(options, io_timeout);
     options.source = line_.operands[0];
@@ -226,6 +255,12 @@ class Reader {
     options.socket = text("socket");
     if (line_.has("port")) options.port = static_cast<std::uint16_t>(parse_count(named("port"), text("port"), kMostPort));
     if (line_.has("socket") == line_.has("port")) refuse("where? write --socket PATH or --port N, one of them");
+  }
+
+  void read_details(Request& request) {
+    request.zone = text("zone");
+    request.with_secrets = line_.has("with-secrets");
+    if (request.zone.empty()) refuse("of which zone? write --zone NAME");
   }
 
   void read_key(Request& request) {
@@ -300,6 +335,7 @@ class Reader {
   /// What is written opens with one passphrase; `key add` gives it more.
   PassphrasePlaces encrypting_place() const {
     PassphrasePlaces found = opening_places();
+    if (found.empty() && line_.passphrase) found.push_back(place_of_passphrase(line_.passphrase));
     if (found.size() > 1) refuse("more than one passphrase: write one of --encrypt, --encrypt-fd and --encrypt-command, once");
     for (const char* option : {"pbkdf-iterations", "insecure-pbkdf"})
       if (found.empty() && line_.written(option))

@@ -19,6 +19,16 @@ namespace nasbackup::tools {
 enum class KeyAction { add, remove, list };
 enum class ProgressStyle { automatic, terminal, json, none };
 
+/// What is done on a storage that is mounted for it.
+enum class StorageTask { back_up, remove, tell_use, nothing };
+
+/// A run on a storage of CloudStack's (nasbackup.sh).
+struct StorageCall {
+  StorageOptions storage;
+  StorageTask task = StorageTask::nothing;
+  std::string path;  ///< VM/TIME below it
+};
+
 struct Request {
   Verbs verb = 0;  ///< one bit
   std::string verb_name;
@@ -27,6 +37,7 @@ struct Request {
   TuneOptions tune;        ///< of tune
   VerifyOptions verify;    ///< of verify
   RestoreOptions restore;  ///< of restore
+  DeleteOptions deletion;  ///< of delete
   CheckOptions check;      ///< of check
   ServeOptions serve;      ///< of serve
   KeyAction key_action = KeyAction::list;
@@ -35,15 +46,19 @@ struct Request {
   PassphrasePlaces new_passphrase;  ///< one, of key add
   PassphrasePlaces source_keys;     ///< that open what a writing verb reads
   PassphrasePlaces storage_keys;    ///< of Ceph clients, taken from the command line; not empty when it names their images
-  std::string path;                 ///< of info, list, key, check, verify and restore
+  std::string path;                 ///< of info, list, delete, key, check, verify and restore
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;
   std::string log_file;        ///< empty: none
   std::string config;          ///< the configuration file, whether it is there or not
+  std::string zone;            ///< of details
+  bool with_secrets = false;   ///< of details: the passphrase is shown
   bool limit_written = false;  ///< on the command line, so that SIGHUP does not change it
   std::string burst_written;   ///< on the command line: it stays when SIGHUP changes the rate; empty: none
   Priority priority = Priority::normal;
+  std::optional<StorageCall> storage;  ///< of nasbackup.sh
+  bool hangup_ends = false;            ///< SIGHUP ends the run, and does not reload the limit
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
@@ -51,7 +66,7 @@ struct Request {
   std::array<PassphrasePlaces*, 4> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys, &storage_keys}; }
   /// Also of a cluster whose key librados reads from a file of its own.
   bool has_secrets() const noexcept {
-    return !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty() || !storage_keys.empty();
+    return with_secrets || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty() || !storage_keys.empty();
   }
   /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tools/cloudstack/details.h"
+
 namespace nasbackup::tools {
 
 namespace {
@@ -44,6 +46,11 @@ Json with_outcome(Outcome outcome) { return {{"outcome", name_of(outcome)}, {"ex
 /// Empty text as JSON's null: there is none.
 Json text_or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
+Json json_of(VerifyLevel level) {
+  if (level == VerifyLevel::none) return nullptr;
+  return level == VerifyLevel::data ? "data" : "metadata";
+}
+
 Json json_of(const DiskReport& disk) {
   return {{"name", disk.name},
           {"source", disk.source},
@@ -59,6 +66,7 @@ Json json_of(const DiskReport& disk) {
           {"compressed_clusters", disk.compressed_clusters},
           {"compressed_bytes", disk.compressed_bytes},
           {"plain_clusters", disk.plain_clusters},
+          {"read_back", text_or_null(disk.read_back)},
           {"stages", disk.stages},
           {"cpu", disk.cpu}};
 }
@@ -87,7 +95,8 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
   result["stored_bytes"] = sum.stored_bytes;
   result["ratio"] = ratio_of(sum);
   result["seconds"] = report.seconds;
-  result["verified"] = false;
+  result["verified"] = json_of(report.verified);
+  if (report.verified != VerifyLevel::none) result["verify_seconds"] = report.verify_seconds;
   result["warnings"] = report.warnings;
   result["stages"] = sum.stages;
   if (report.stretching_cpu_seconds > 0) sum.cpu["stretch"] = report.stretching_cpu_seconds;
@@ -161,6 +170,7 @@ Json json_of(const SetInfo& set) {
               {"vm", set.vm},
               {"time", text_or_null(set.time)},
               {"kind", set.kind},
+              {"parent", text_or_null(set.parent)},
               {"virtual_size", set.virtual_size},
               {"stored_bytes", set.stored_bytes}};
   result["images"] = Json::array();
@@ -172,8 +182,8 @@ Json json_of(const SetInfo& set) {
 template <class Options>
 Options with_passphrases(Options options, const Request& request, const JobControl& control) {
   if (!request.passphrases.empty()) options.encrypt = read_passphrases(request.passphrases, control).front();
-  options.source_keys = read_passphrases(request.source_keys, control);
-  options.storage_keys = storage_keys_of(request.storage_keys);
+  for (auto& key : read_passphrases(request.source_keys, control)) options.source_keys.push_back(std::move(key));
+  for (auto& [name, key] : storage_keys_of(request.storage_keys)) options.storage_keys.emplace(name, key);
   return options;
 }
 
@@ -196,7 +206,8 @@ Json json_of(const Damage& damage) {
           {"guest_offset", number(damage.guest_offset)},
           {"guest_length", number(damage.guest_length)},
           {"file_offset", number(damage.file_offset)},
-          {"what", damage.what}};
+          {"what", damage.what},
+          {"line", line_of(damage)}};
 }
 
 template <class Options>
@@ -207,13 +218,15 @@ Options opened_by_passphrases(Options options, const Request& request, const Job
 }
 
 Json verify_result(const Request& request, const JobControl& control) {
-  const VerifyReport report = verify(opened_by_passphrases(request.verify, request, control), control);
-  const bool past_cache = std::all_of(report.files.begin(), report.files.end(), [](const FileRead& file) { return file.how != "cached"; });
-  Json result = with_outcome(!report.damage.empty()             ? Outcome::damaged
-                             : !report.proved || !past_cache ? Outcome::done_with_warnings
-                                                             : Outcome::done);
+  VerifyOptions options = opened_by_passphrases(request.verify, request, control);
+  options.against_keys = read_passphrases(request.source_keys, control);
+  const VerifyReport report = verify(options, control);
+  Json result = with_outcome(!report.damage.empty()                       ? Outcome::damaged
+                             : !report.proved || !report.warnings.empty() ? Outcome::done_with_warnings
+                                                                          : Outcome::done);
   result.update({{"path", report.path},
                  {"proved", report.proved},
+                 {"sample", report.sample},
                  {"virtual_size", report.virtual_size},
                  {"data_bytes", report.data_bytes},
                  {"seconds", report.seconds}});
@@ -221,6 +234,7 @@ Json verify_result(const Request& request, const JobControl& control) {
   for (const Damage& damage : report.damage) result["damage"].push_back(json_of(damage));
   result["files"] = Json::array();
   for (const FileRead& file : report.files) result["files"].push_back({{"path", file.path}, {"read", file.how}});
+  result["warnings"] = report.warnings;
   return result;
 }
 
@@ -230,6 +244,22 @@ Json restore_result(const Request& request, const JobControl& control) {
   result["verified"] = report.proved && !request.restore.dry_run;
   result["dry_run"] = request.restore.dry_run;
   result["files"] = report.files;
+  result["domain"] = text_or_null(report.domain);
+  result["defined"] = report.defined;
+  return result;
+}
+
+Json delete_result(const Request& request, const JobControl& control) {
+  const DeleteReport report = delete_sets(request.deletion, control);
+  Json result = with_outcome(report.warnings.empty() ? Outcome::done : Outcome::done_with_warnings);
+  result["dry_run"] = request.deletion.dry_run;
+  result["sets"] = Json::array();
+  for (const DeletedSet& set : report.sets)
+    result["sets"].push_back({{"path", set.path},
+                              {"time", text_or_null(set.time)},
+                              {"kind", text_or_null(set.kind)},
+                              {"stored_bytes", set.stored_bytes}});
+  result["warnings"] = report.warnings;
   return result;
 }
 
@@ -280,13 +310,22 @@ Json key_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+Json result_of(const SetInfo& set) {
+  Json result = with_outcome(set.damaged ? Outcome::damaged : Outcome::done);
+  result.update(json_of(set));
+  result["chain"] = Json::array();
+  for (const ChainLink& link : set.chain)
+    result["chain"].push_back(
+        {{"set", link.set}, {"time", text_or_null(link.time)}, {"kind", text_or_null(link.kind)}, {"missing", link.missing}});
+  result["children"] = set.children;
+  return result;
+}
+
 Json info_result(const Request& request, const JobControl& control) {
   InfoOptions options{request.path, read_passphrases(request.passphrases, control), file_of(request.passphrases)};
+  if (is_set(options.path, control)) return result_of(set_info(options, control));
   Json result = with_outcome(Outcome::done);
-  if (is_set(options.path, control))
-    result.update(json_of(set_info(options, control)));
-  else
-    result.update(json_of(image_info(options, control)));
+  result.update(json_of(image_info(options, control)));
   return result;
 }
 
@@ -350,6 +389,12 @@ Json check_error_result(const Error& error) {
   return result;
 }
 
+Json details_result(const Request& request) {
+  Json result = with_outcome(Outcome::done);
+  result["details"] = cloudstack::json_of(cloudstack::read_zone(request.config, true, request.zone), request.with_secrets);
+  return result;
+}
+
 Json list_result(const std::string& path, const JobControl& control) {
   Json result = with_outcome(Outcome::done);
   result["sets"] = Json::array();
@@ -358,6 +403,11 @@ Json list_result(const std::string& path, const JobControl& control) {
 }
 
 }  // namespace
+
+void take_passphrases(Request& request, const JobControl& control) {
+  request.backup = with_passphrases(request.backup, request, control);
+  for (PassphrasePlaces* places : request.secrets()) places->clear();
+}
 
 Json perform(const Request& request, const JobControl& control) {
   try {
@@ -370,10 +420,14 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kRestore) return restore_result(request, control);
     if (request.verb == kCheck) return check_result(request, control);
     if (request.verb == kServe) return serve_result(request, control);
+    if (request.verb == kDetails) return details_result(request);
+    if (request.verb == kDelete) return delete_result(request, control);
     return list_result(request.path, control);
   } catch (const Error& error) {
     if (request.verb == kCheck) return check_error_result(error);
     return error_result(error.outcome(), error.what());
+  } catch (const UsageError& error) {  // in a file that is read here
+    return error_result(Outcome::usage, error.what());
   }
 }
 

@@ -18,6 +18,9 @@ using Json = nlohmann::ordered_json;
 /// Runs the verb. Never throws what the library reports: an error is a result too.
 Json perform(const Request& request, const JobControl& control);
 
+/// Reads the passphrases of a backup into its options, from where the request says that they are. Throws nasbackup::Error.
+void take_passphrases(Request& request, const JobControl& control);
+
 /// {"error": …, "outcome": …, "exit_status": …}.
 Json error_result(Outcome outcome, const std::string& message);
 /// The same for a run that a signal has ended.

@@ -62,6 +62,11 @@ std::string job_text(const Json& result, const std::string& headline) {
   text += fmt::format("{} of data in {}, {} stored, {} are zero\n", size(result, "data_bytes"), size(result, "virtual_size"),
                       size(result, "stored_bytes"), size(result, "zero_bytes"));
   text += transforms_text(result);
+  if (result.contains("verify_seconds"))
+    text += fmt::format("{} in {}\n",
+                        word(result, "verified") == "data" ? "read back and compared: no errors were found,"
+                                                           : "tables checked: no errors were found,",
+                        human_time(result.at("verify_seconds").get<double>()));
   text +=
       fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   const double frozen = result.value("frozen_seconds", 0.0);
@@ -145,6 +150,16 @@ std::string image_text(const Json& image) {
   return table(rows) + commands_text(image);
 }
 
+/// What a set stands on, the nearest first.
+std::string chain_text(const Json& chain) {
+  std::string text;
+  for (std::size_t i = chain.size() - 1; i-- > 0;) {
+    text += (text.empty() ? "" : ", on ") + word(chain[i], "set");
+    text += chain[i].at("missing").get<bool>() ? " (missing)" : " (" + word(chain[i], "kind") + ")";
+  }
+  return text;
+}
+
 std::string set_text(const Json& set) {
   std::vector<Row> rows{{"set:", word(set, "path")},
                         {"VM:", word(set, "vm")},
@@ -152,6 +167,8 @@ std::string set_text(const Json& set) {
                         {"kind:", word(set, "kind")},
                         {"virtual size:", size(set, "virtual_size")},
                         {"stored:", size(set, "stored_bytes")}};
+  if (set.at("chain").size() > 1) rows.push_back({"stands on:", chain_text(set.at("chain"))});
+  for (const Json& child : set.at("children")) rows.push_back({"needed by:", printable(child.get<std::string>())});
   if (!word(set, "note").empty()) rows.push_back({"note:", word(set, "note")});
   std::string text = table(rows);
   for (const Json& image : set.at("images")) text += "\n" + image_text(image);
@@ -225,39 +242,29 @@ std::string tune_text(const Json& result) {
   return text + "\n" + table(rows);
 }
 
-std::string damage_line(const Json& damage) {
-  std::string line;
-  if (!word(damage, "disk").empty()) line = word(damage, "disk") + ": ";
-  if (damage.at("guest_offset").is_number()) {
-    const auto begin = damage.at("guest_offset").get<std::uint64_t>();
-    line += fmt::format("guest bytes {} to {}", begin, begin + damage.at("guest_length").get<std::uint64_t>());
-    line += damage.at("file_offset").is_number()
-                ? fmt::format(" ({}, at byte {}): ", word(damage, "file"), damage.at("file_offset").get<std::uint64_t>())
-                : fmt::format(" ({}): ", word(damage, "file"));
-  }
-  return line + word(damage, "what") + "\n";
-}
-
 std::string verify_text(const Json& result) {
   std::string text;
-  for (const Json& damage : result.at("damage")) text += damage_line(damage);
-  for (const Json& file : result.at("files"))
-    if (word(file, "read") == "cached") text += word(file, "path") + ": read from this host's memory, as far as it was there, and not from its disk\n";
+  for (const Json& damage : result.at("damage")) text += word(damage, "line") + "\n";
   const double seconds = result.at("seconds").get<double>();
   text += fmt::format("{}: {} of data in {} read back, {}, {}/s\n", word(result, "path"), size(result, "data_bytes"),
                       size(result, "virtual_size"), human_time(seconds),
                       human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
   if (!result.at("damage").empty()) return text + fmt::format("damage was found: {}\n", result.at("damage").size());
-  return text + (result.at("proved").get<bool>() ? "no errors were found\n" : "read back, content not proved: no digests\n");
+  if (result.at("proved").get<bool>()) return text + "no errors were found\n";
+  if (const double sample = result.at("sample").get<double>(); sample < 1)
+    return text + fmt::format("{:.4g} % of the data read: no errors were found in what was read\n", 100 * sample);
+  return text + "read back, content not proved: no digests\n";
 }
 
-std::string restore_text(const Json& result) {
+std::string restore_text(const Request& request, const Json& result) {
   const bool dry = result.at("dry_run").get<bool>();
   std::string text;
   for (const Json& disk : result.at("disks"))
     text += fmt::format("{}: {} to {}\n", word(disk, "name"), dry ? "would be written" : "written", word(disk, "image"));
+  if (dry && request.restore.define) text += fmt::format("{}: would be defined\n", word(result, "domain"));
   if (dry) return text;
   for (const Json& file : result.at("files")) text += printable(file.get<std::string>()) + "\n";
+  if (result.at("defined").get<bool>()) text += fmt::format("{}: defined\n", word(result, "domain"));
   return job_text(result, text + (result.at("verified").get<bool>() ? "what was read is what was backed up" : "content not proved: no digests"));
 }
 
@@ -299,12 +306,25 @@ std::string serve_text(const Json& result) {
                      clients == 1 ? "" : "s", size(result, "data_bytes"));
 }
 
+std::string kind_text(const Json& set) {
+  const std::string parent = word(set, "parent");
+  return parent.empty() ? word(set, "kind") : word(set, "kind") + " of " + parent;
+}
+
+std::string delete_text(const Json& result) {
+  const char* done = result.at("dry_run").get<bool>() ? "would be deleted" : "deleted";
+  std::string text;
+  for (const Json& set : result.at("sets"))
+    text += fmt::format("{}: {}, {}\n", word(set, "path"), done, size(set, "stored_bytes"));
+  return text;
+}
+
 std::string list_text(const Request& request, const Json& result) {
   const Json& sets = result.at("sets");
   if (sets.empty()) return printable(request.path) + ": no sets\n";
   std::vector<Row> rows{{"VM", "time", "kind", "disks", "size", "stored", "set", ""}};
   for (const Json& set : sets)
-    rows.push_back({word(set, "vm"), word(set, "time"), word(set, "kind"), std::to_string(set.at("images").size()),
+    rows.push_back({word(set, "vm"), word(set, "time"), kind_text(set), std::to_string(set.at("images").size()),
                     size(set, "virtual_size"), size(set, "stored_bytes"), word(set, "path"), word(set, "note")});
   return table(rows);
 }
@@ -323,7 +343,11 @@ std::string text_of(const Request& request, const Json& result) {
     case kVerify:
       return verify_text(result);
     case kRestore:
-      return restore_text(result);
+      return restore_text(request, result);
+    case kDetails:
+      return result["details"].dump(2) + "\n";
+    case kDelete:
+      return delete_text(result);
     case kTune:
       return tune_text(result);
     case kServe:

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -109,6 +110,7 @@ class Supervisor {
     console_.clear_status();
     Json result = conclusion();
     release_guest_at_end(result);
+    if (lifeline_->has_partial_set()) result["left_behind"] = true;
     return result;
   }
 
@@ -166,7 +168,7 @@ class Supervisor {
       const int number = static_cast<int>(info.ssi_signo);
       if (number == SIGUSR1)
         say("nasbackup: " + sampled().line());
-      else if (number == SIGHUP && !terminal_is_gone(info))
+      else if (number == SIGHUP && !request_.hangup_ends && !terminal_is_gone(info))
         reload_limit();
       else if (number != SIGCHLD)
         stop_by_signal(number);
@@ -251,10 +253,15 @@ class Supervisor {
   /// Why the run ends early: what it was asked for, else `otherwise`, which is a time-out.
   Json reason_to_stop(const std::string& otherwise) const {
     if (signal_ != 0) return signal_result(signal_, "stopped by " + signal_text(signal_));
-    if (past_deadline_)
-      return error_result(Outcome::timed_out,
-                          fmt::format("{}: not done within --deadline {}", request_.verb_name, request_.deadline->count()));
+    if (past_deadline_) return past_deadline();
     return error_result(Outcome::timed_out, otherwise);
+  }
+
+  Json past_deadline() const {
+    const std::string line = fmt::format("{}: not done within --deadline {}", request_.verb_name, request_.deadline->count());
+    Json result = error_result(Outcome::timed_out, line);
+    result["past_deadline"] = true;
+    return result;
   }
 
   // The worker first, so that nothing of it can take the guest again. One that hangs in the kernel stays behind.
@@ -350,6 +357,10 @@ void block_signals() {
   ::signal(SIGCHLD, SIG_DFL);  // a caller that ignores it would take our children's statuses from us
   const sigset_t set = our_signals();
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
+}
+
+void keep_out_of_core_files(const Request& request) noexcept {
+  if (request.has_secrets()) ::prctl(PR_SET_DUMPABLE, 0);
 }
 
 Json supervise(const Request& request, Console& console, LogFile& log) { return Supervisor(request, console, log).run(); }

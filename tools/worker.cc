@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include <stop_token>
 #include <thread>
 
+#include "tools/cloudstack/work.h"
 #include "tools/limit_reload.h"
 #include "tools/printable.h"
 #include "tools/result.h"
@@ -57,19 +57,22 @@ void obey(int control, LimitReload reload, std::stop_source& stop) {
 void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, WorkerPipes pipes) {
   replace_stdio(pipes.messages.get());
   pipes.messages.close();
-  // Keys leave traces also outside of the memory that is kept for them: no core file then.
-  if (request.has_secrets()) ::prctl(PR_SET_DUMPABLE, 0);
   std::stop_source stop;
   // Before there are threads, so that all of them have it.
   const std::string complaint = lower_priority(request.priority);
   if (!complaint.empty()) write_message(complaint);
   const auto rate_control = std::make_shared<RateControl>();
   std::thread(obey, pipes.control.get(), LimitReload(request, rate_control), std::ref(stop)).detach();
-  const JobControl control{stop.get_token(), lifeline, write_message, rate_control};
-  const std::string answer = perform(request, control).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  JobControl control{stop.get_token(), lifeline, write_message, rate_control, {}};
+  if (request.verbose) control.on_detail = write_message;
+  std::unique_ptr<MountedStorage> storage;  // unmounted after the answer: a busy umount changes nothing about it
+  const Json result = request.storage ? cloudstack::perform_call(request, control, storage) : perform(request, control);
+  const std::string answer = result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
   if (!write_all(pipes.result.get(), answer + "\n")) lifeline->abandon();
   pipes.result.close();
+  if (storage != nullptr)
+    if (const std::string busy = storage->unmount(); !busy.empty()) write_message("warning: umount: " + busy);
   ::_exit(0);
 }
 

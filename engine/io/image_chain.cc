@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t kMostLayers = 64;
 
-[[noreturn]] void refuse(const std::string& path, const std::string& what) { throw Fault(FaultKind::source, path + ": " + what); }
+[[noreturn]] void refuse(const std::string& path, const std::string& what) { throw UnreadableImage(path + ": " + what); }
 
 /// A relative name is relative to the file that names it.
 std::string beside(const std::string& child, const std::string& name) {
@@ -43,10 +43,12 @@ std::string format_of_backing(const std::string& child, const std::string& name)
 /// Opens one file after the other, down the chain.
 class Chain {
  public:
-  Chain(bool shared, luks::KeyRing* keys, LifelineState* lifeline) : shared_(shared), keys_(keys), lifeline_(lifeline) {}
+  Chain(const ImagePlace& place, LifelineState* lifeline)
+      : shared_(place.shared), keys_(place.keys), known_(place.backing), lifeline_(lifeline) {}
 
   std::unique_ptr<ImageLayer> open(const std::string& path, const std::string& format) {
     auto bytes = std::make_unique<ImageBytes>(path, lifeline_);
+    files_.push_back(path);
     if (!shared_) bytes->lock_for_reading();
     if (!seen_.insert(bytes->identity()).second) refuse(path, "the chain of backing files comes back to it");
     if (seen_.size() > kMostLayers) refuse(path, "the chain of backing files is more than 64 deep");
@@ -65,6 +67,7 @@ class Chain {
   }
 
   bool encrypted() const noexcept { return encrypted_; }
+  std::vector<std::string>& files() noexcept { return files_; }
   std::vector<std::string>& notes() noexcept { return notes_; }
 
  private:
@@ -98,27 +101,37 @@ class Chain {
       cipher = std::make_unique<crypto::AesXts>(open_key(*bytes, find_luks_header(*bytes)).bytes());
     if (header.snapshots > 0)
       notes_.push_back(path + ": its internal snapshots (" + std::to_string(header.snapshots) + ") are not read");
-    std::unique_ptr<ImageLayer> backing;
-    if (!header.backing_file.empty())
-      backing = open(beside(path, header.backing_file), format_of_backing(path, header.backing_format));
+    std::unique_ptr<ImageLayer> backing = open_backing(path, header);
     return std::make_unique<Qcow2Layer>(std::move(bytes), header, std::move(cipher), std::move(backing));
+  }
+
+  std::unique_ptr<ImageLayer> open_backing(const std::string& path, const qcow2::HeaderFacts& header) {
+    if (next_known_ < known_.files.size()) {
+      const BackingPlace& known = known_.files[next_known_++];
+      return open(known.path, known.format);
+    }
+    if (known_.ends || header.backing_file.empty()) return nullptr;
+    return open(beside(path, header.backing_file), format_of_backing(path, header.backing_format));
   }
 
   bool shared_;
   luks::KeyRing* keys_;
+  const KnownBacking& known_;
+  std::size_t next_known_ = 0;
   LifelineState* lifeline_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;
   bool encrypted_ = false;
-  std::vector<std::string> notes_;
+  std::vector<std::string> files_, notes_;
 };
 
 }  // namespace
 
 OpenedImage open_image(const ImagePlace& place, LifelineState* lifeline) {
-  Chain chain(place.shared, place.keys, lifeline);
+  Chain chain(place, lifeline);
   OpenedImage opened;
   opened.layer = chain.open(place.path, place.format);
   opened.encrypted = chain.encrypted();
+  opened.files = std::move(chain.files());
   opened.notes = std::move(chain.notes());
   return opened;
 }

@@ -16,22 +16,36 @@ namespace nasbackup {
 
 struct LifelineState;
 
+/// A file that an image stands on.
+struct BackingPlace {
+  std::string path;
+  std::string format;  ///< as in ImagePlace
+};
+
+/// What an image stands on, where somebody knows it better than the headers (libvirt's <backingStore>).
+struct KnownBacking {
+  std::vector<BackingPlace> files;  ///< from the top; under the last of them the headers hold again
+  bool ends = false;                ///< but nothing is under the last of them, whatever its header says
+};
+
 struct ImagePlace {
   std::string path;
   std::string format;           ///< "raw", "qcow2", "luks" (a raw disk in a LUKS container); empty: probed
   bool shared = false;          ///< do not look at image locks
   luks::KeyRing* keys = nullptr;  ///< null, or empty: none is known
+  KnownBacking backing = {};
 };
 
 struct OpenedImage {
   std::unique_ptr<ImageLayer> layer;
   bool encrypted = false;          ///< it, or what it stands on
+  std::vector<std::string> files;  ///< its path, and that of each file that it stands on
   std::vector<std::string> notes;  ///< what a user should know of it, a line each
 };
 
 /// A raw disk must not be able to pose as an image that leads to other files: a probed qcow2 that names a backing or data file is
-/// refused, and so is a probed container when no key is known. Backing files have the format that their child's header names; a
-/// chain is at most 64 deep. Throws Fault: not_found, source (in use, not supported, not of that format), wrong_key, damaged.
+/// refused, and so is a probed container when no key is known. Backing files are those of `backing`, else they have the format that
+/// their child's header names; a chain is at most 64 deep. Throws Fault: not_found, source (in use, not supported, not of that format), wrong_key, damaged.
 OpenedImage open_image(const ImagePlace& place, LifelineState* lifeline);
 
 }  // namespace nasbackup

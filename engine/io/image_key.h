@@ -81,6 +81,9 @@ class JobKeys {
   JobKeys& operator=(const JobKeys&) = delete;
 
   std::shared_ptr<ImageKey> next_image();
+  /// How the slot key is derived; and the key, once it is.
+  const luks::SlotKdf& kdf() const noexcept { return kdf_; }
+  const std::shared_future<std::shared_ptr<const crypto::Secret>>& slot_key() const noexcept { return slot_key_; }
   /// CPU seconds that the key stretching took so far.
   double cpu_seconds() const noexcept { return static_cast<double>(cpu_ns_) / 1e9; }
 

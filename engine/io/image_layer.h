@@ -12,8 +12,16 @@
 #include <string>
 
 #include "engine/io/block_source.h"
+#include "engine/io/fault.h"
 
 namespace nasbackup {
+
+/// What an image is that its reader cannot read: it is not of the format that it should have, or asks for what is not known. Of one
+/// that we wrote that is damage.
+class UnreadableImage : public Fault {
+ public:
+  explicit UnreadableImage(const std::string& message) : Fault(FaultKind::source, message) {}
+};
 
 struct FilePlace {
   std::string path;

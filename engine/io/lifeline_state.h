@@ -34,9 +34,13 @@ struct LifelineState {
   // What the job holds of a guest. The strings below are complete before a flag is set.
   std::atomic<bool> guest_frozen{false};  ///< set before the freeze is asked for, cleared after the agent said thawed
   std::atomic<bool> guest_job{false};     ///< set before the backup job is asked for, cleared when it is gone
+  std::atomic<bool> checkpoint{false};    ///< set before it is asked for, cleared when the backup is published or it is gone
   std::array<char, 256> connect_uri{};
   std::array<char, 40> domain_uuid{};
+  std::array<char, 128> checkpoint_name{};
   std::array<char, 128> job_socket{};  ///< path of the NBD socket: it tells our job from a foreign one
+
+  std::atomic<bool> partial_set{false};  ///< set before the partial set is made, cleared when it is published or gone
 
   // The run's identity.
   std::array<char, 24> run_id{};

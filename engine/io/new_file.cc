@@ -9,39 +9,19 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
-#include <system_error>
 
 #include "engine/io/fault.h"
 #include "engine/io/lifeline_state.h"
 
 namespace nasbackup {
 
-namespace {
-
-constexpr std::size_t kRunIdLength = 16;
-
-/// As much of the name as leaves room for the rest in the 255 bytes that a file name may have.
-std::string hidden_prefix(const std::filesystem::path& path) {
-  return "." + path.filename().string().substr(0, 220) + ".nasbackup-";
-}
-
-}  // namespace
-
-NewFile::NewFile(std::string path, bool replace, LifelineState& lifeline,
-                 const std::function<bool(const std::string&)>& run_is_alive)
-    : path_(std::move(path)), replace_(replace), lifeline_(lifeline) {
-  const std::filesystem::path whole(path_);
-  if (!whole.has_filename()) throw Fault(FaultKind::usage, path_ + ": names a directory; write the name of a file");
-  directory_ = whole.has_parent_path() ? whole.parent_path().string() : ".";
-  hidden_path_ = (std::filesystem::path(directory_) / (hidden_prefix(whole) + lifeline.run_id.data())).string();
+NewFile::NewFile(std::string path, bool replace, LifelineState& lifeline, const HiddenFile::RunIsAlive& run_is_alive)
+    : path_(std::move(path)), hidden_(path_, lifeline, run_is_alive), replace_(replace), lifeline_(lifeline) {
   look_at_existing();
-  sweep(run_is_alive);
 }
 
 NewFile::~NewFile() {
   const TargetCall mark(&lifeline_);
-  if (!published_) ::unlink(hidden_path_.c_str());
   existing_lock_.reset();
   existing_.reset();
 }
@@ -60,33 +40,23 @@ void NewFile::look_at_existing() {
   existing_lock_.emplace(ImageLock::for_writing(existing_.get(), path_));
 }
 
-void NewFile::sweep(const std::function<bool(const std::string&)>& run_is_alive) const {
-  const TargetCall mark(&lifeline_);
-  const std::string prefix = hidden_prefix(path_);
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(directory_, ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.size() != prefix.size() + kRunIdLength || !name.starts_with(prefix)) continue;
-    if (!run_is_alive(name.substr(prefix.size()))) ::unlink(entry.path().c_str());
-  }
-}
-
 void NewFile::publish() {
   const TargetCall mark(&lifeline_);
   // Somebody else's new file is not overwritten; where the file system cannot promise that (NFS), the look before must do.
   const unsigned flags = replace_ ? 0 : RENAME_NOREPLACE;
-  int result = ::renameat2(AT_FDCWD, hidden_path_.c_str(), AT_FDCWD, path_.c_str(), flags);
+  int result = ::renameat2(AT_FDCWD, hidden_path().c_str(), AT_FDCWD, path_.c_str(), flags);
   if (result != 0 && flags != 0 && (errno == EINVAL || errno == ENOSYS))
-    result = std::rename(hidden_path_.c_str(), path_.c_str());
+    result = std::rename(hidden_path().c_str(), path_.c_str());
   if (result != 0) throw_target_errno(errno, path_, "rename");
-  published_ = true;
+  hidden_.let_go();
   sync_directory();
 }
 
 void NewFile::sync_directory() const {
-  const FileDescriptor directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) throw_target_errno(errno, directory_, "open");
-  if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP) throw_target_errno(errno, directory_, "fsync");
+  const FileDescriptor directory(::open(hidden_.directory().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) throw_target_errno(errno, hidden_.directory(), "open");
+  if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+    throw_target_errno(errno, hidden_.directory(), "fsync");
 }
 
 void write_new_file(const std::string& path, std::span<const std::byte> content, LifelineState& lifeline) {

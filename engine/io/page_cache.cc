@@ -38,6 +38,12 @@ std::int64_t pages_in_memory(int fd, std::uint64_t from, std::uint64_t length, s
   return std::count_if(pages.begin(), pages.end(), [](unsigned char bits) { return (bits & 1) != 0; });
 }
 
+std::int64_t size_of(const std::string& path, LifelineState* lifeline) noexcept {
+  const TargetCall mark(lifeline);
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  return file ? ::lseek(file.get(), 0, SEEK_END) : -1;  // of a device too
+}
+
 }  // namespace
 
 double cached_share(const std::string& path, const std::vector<GuestRange>& ranges, LifelineState* lifeline) noexcept try {
@@ -67,6 +73,14 @@ void drop_cached(const std::string& path, const std::vector<GuestRange>& ranges,
   ::fdatasync(file.get());  // what is dirty cannot go
   for (const GuestRange& range : ranges)
     ::posix_fadvise(file.get(), static_cast<off_t>(range.start.value), static_cast<off_t>(range.length), POSIX_FADV_DONTNEED);
+}
+
+bool let_file_go(const std::string& path, LifelineState* lifeline) noexcept {
+  const std::int64_t size = size_of(path, lifeline);
+  if (size <= 0) return size == 0;
+  const std::vector<GuestRange> whole{{GuestOffset(0), static_cast<std::uint64_t>(size)}};
+  drop_cached(path, whole, lifeline);
+  return cached_share(path, whole, lifeline) == 0;
 }
 
 }  // namespace nasbackup

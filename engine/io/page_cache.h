@@ -19,4 +19,8 @@ double cached_share(const std::string& path, const std::vector<GuestRange>& rang
 /// Lets the pages of `ranges` go, as far as nobody else uses them; what is dirty is written first.
 void drop_cached(const std::string& path, const std::vector<GuestRange>& ranges, LifelineState* lifeline) noexcept;
 
+/// Lets a whole file go. True: no page of it was left, so that whoever reads it next is given what its storage holds. False: some
+/// are in use or cannot go (a file system in memory), or nobody may know.
+bool let_file_go(const std::string& path, LifelineState* lifeline) noexcept;
+
 }  // namespace nasbackup

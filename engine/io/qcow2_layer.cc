@@ -31,7 +31,7 @@ const qcow2::HeaderFacts& readable(const qcow2::HeaderFacts& header, const std::
     qcow2::require_readable(header);
     if (!is_built_in(codec_of(header))) throw FormatError("qcow2 header: compression_type: zstd: not built in");
   } catch (const FormatError& error) {
-    throw Fault(FaultKind::source, path + ": " + error.what());
+    throw UnreadableImage(path + ": " + error.what());
   }
   return header;
 }

@@ -13,8 +13,8 @@ namespace nasbackup {
 
 namespace {
 
-/// Reads under way, so that several disks of the cluster are busy; each of about an object, because what a request costs on its way
-/// through the threads of both sides is more than its bytes do (docs/performance.md).
+/// Reads under way, so that several disks of the cluster are busy; each of about an object, because what a request costs on its
+/// way through the threads of both sides is more than its bytes do (docs/performance.md).
 constexpr unsigned kDepth = 16;
 constexpr std::uint64_t kItem = 4u << 20;
 
@@ -48,7 +48,8 @@ RbdSource::RbdSource(RbdThreads threads, const RbdLocation& location, const RbdA
       pool_(std::make_shared<RbdPool>(location, access, FaultKind::source)),
       image_(std::make_unique<RbdImage>(pool_, location.image, location.snapshot, RbdImage::Use::reading)) {
   if (!watched_) return;
-  if (const std::string user = image_->other_user(); !user.empty()) throw Fault(FaultKind::source, pool_->name() + ": in use: " + user);
+  if (const std::string user = image_->other_user(); !user.empty())
+    throw Fault(FaultKind::source, pool_->name() + ": in use: " + user);
 }
 
 RbdSource::~RbdSource() = default;

@@ -5,7 +5,10 @@
 #include "engine/io/sample_source.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cassert>
+#include <cmath>
 
 #include "engine/io/lifeline_state.h"
 
@@ -16,6 +19,9 @@ namespace {
 /// Long enough that a disk which seeks reads on for a while.
 constexpr std::uint64_t kLongestPiece = 8u << 20, kShortestPiece = 1u << 20;
 constexpr std::uint64_t kPieces = 16;
+
+/// A random sample has at least so many pieces, where that leaves each of them a unit of the grid, and none longer than this.
+constexpr std::uint64_t kLeastStretches = 256, kLongestRandomPiece = 1u << 20;
 
 /// Handed out at once: little, so that the time is looked at often.
 constexpr std::uint64_t kStep = 1u << 20;
@@ -44,7 +50,84 @@ void cut(const std::vector<GuestRange>& data, std::uint64_t skip, std::uint64_t 
   }
 }
 
+std::uint64_t below(std::uint64_t bound, crypto::RandomSource& random) {
+  std::array<std::byte, sizeof(std::uint64_t)> bytes;
+  random.fill(bytes);
+  return std::bit_cast<std::uint64_t>(bytes) % bound;  // what that prefers is nothing against 2^64
+}
+
+/// Units [first, end) of what `data` comes to when it is laid end to end, appended to `out`. `at` and `passed`: the range where
+/// the last call ended, and the units before it.
+void append_units(const std::vector<GuestRange>& data, std::uint64_t grid, std::uint64_t first, std::uint64_t end,
+                  std::size_t& at, std::uint64_t& passed, std::vector<GuestRange>& out) {
+  for (; at < data.size() && first < end; ++at) {
+    const GuestRange& range = data[at];
+    const std::uint64_t units = div_round_up(range.length, grid);
+    if (first < passed + units) {
+      const std::uint64_t until = std::min(end, passed + units);
+      const GuestOffset start = range.start + (first - passed) * grid;
+      const GuestOffset stop = std::min(range.end(), range.start + (until - passed) * grid);
+      if (!out.empty() && out.back().end() == start)
+        out.back().length += stop - start;
+      else
+        out.push_back({start, stop - start});
+      first = until;
+      if (first == end) return;
+    }
+    passed += units;
+  }
+}
+
 }  // namespace
+
+std::vector<GuestRange> choose_at_random(const std::vector<GuestRange>& data, double share, std::uint64_t grid,
+                                         crypto::RandomSource& random) {
+  std::uint64_t all = 0;
+  for (const GuestRange& range : data) all += div_round_up(range.length, grid);
+  const auto wanted = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(all)));
+  if (wanted >= all) return data;
+  const std::uint64_t piece =
+      std::clamp<std::uint64_t>(wanted / kLeastStretches, 1, std::max<std::uint64_t>(1, kLongestRandomPiece / grid));
+  const std::uint64_t stretches = std::max<std::uint64_t>(1, wanted / piece);
+  std::vector<GuestRange> sample;
+  std::size_t at = 0;
+  std::uint64_t passed = 0;
+  for (std::uint64_t i = 0; i < stretches; ++i) {
+    // No product of large numbers: neither fits the other's size.
+    const std::uint64_t begin = all / stretches * i + std::min(i, all % stretches),
+                        length = all / stretches + (i < all % stretches);
+    const std::uint64_t taken = std::min(piece, length);
+    const std::uint64_t first = begin + below(length - taken + 1, random);
+    append_units(data, grid, first, first + taken, at, passed, sample);
+  }
+  return sample;
+}
+
+std::vector<GuestRange> on_grid(const std::vector<GuestRange>& ranges, std::uint64_t grid, std::uint64_t size) {
+  std::vector<GuestRange> wide;
+  for (const GuestRange& range : ranges) {
+    const std::uint64_t start = round_down(range.start.value, grid), end = std::min(size, round_up(range.end().value, grid));
+    if (!wide.empty() && start <= wide.back().end().value)
+      wide.back().length = std::max(end, wide.back().end().value) - wide.back().start.value;
+    else
+      wide.push_back({GuestOffset(start), end - start});
+  }
+  return wide;
+}
+
+std::vector<GuestRange> without(const std::vector<GuestRange>& all, const std::vector<GuestRange>& part) {
+  std::vector<GuestRange> rest;
+  auto taken = part.begin();
+  for (const GuestRange& range : all) {
+    GuestOffset at = range.start;
+    for (; taken != part.end() && taken->start < range.end(); ++taken) {
+      if (taken->start > at) rest.push_back({at, taken->start - at});
+      at = taken->end();
+    }
+    if (at < range.end()) rest.push_back({at, range.end() - at});
+  }
+  return rest;
+}
 
 std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept {
   std::uint64_t sum = 0;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "crypto/random_source.h"
 #include "engine/io/block_source.h"
 
 namespace nasbackup {
@@ -22,6 +23,17 @@ struct Sample {
 
 /// About `bytes` of `data`, which is rising, in pieces that are evenly spread over it; all of it when there is no more.
 std::vector<GuestRange> choose_sample(const std::vector<GuestRange>& data, std::uint64_t bytes);
+
+/// A random sample: about `share` (0 to 1) of `data`, which is rising, in pieces that lie one in each of as many equal stretches of
+/// it. Both begin and end at multiples of `grid`, or at the end of the last of `data`.
+std::vector<GuestRange> choose_at_random(const std::vector<GuestRange>& data, double share, std::uint64_t grid,
+                                         crypto::RandomSource& random);
+
+/// `ranges` widened to multiples of `grid` within `size`, those that touch made one.
+std::vector<GuestRange> on_grid(const std::vector<GuestRange>& ranges, std::uint64_t grid, std::uint64_t size);
+
+/// What of `all` is not in `part`; both are rising, and `part` lies within `all`.
+std::vector<GuestRange> without(const std::vector<GuestRange>& all, const std::vector<GuestRange>& part);
 
 std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept;
 

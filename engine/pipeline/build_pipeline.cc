@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "engine/io/bounded_source.h"
 #include "engine/io/file_target.h"
 #include "engine/io/image_chain.h"
 #include "engine/io/image_source.h"
@@ -62,7 +63,7 @@ asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& pla
     co_return opened;
   }
   OpenedImage image;
-  const ImagePlace file{place.location, place.format, place.shared, place.keys.get()};
+  const ImagePlace file{place.location, place.format, place.shared, place.keys.get(), place.backing};
   auto open_file = [&] { image = open_image(file, lifeline); };  // which may stretch a key
   co_await on_thread(job.pool(), open_file);
   opened.source = std::make_unique<ImageSource>(job.pool(), std::move(image.layer), 2 * job.threads());
@@ -131,6 +132,19 @@ void add_digests(DiskPipeline& pipeline, const TargetPlace& place, const std::st
   }
 }
 
+/// A disk of another size is not what was backed up, whatever it holds. A qcow2 has whole sectors.
+void add_proofs(DiskPipeline& pipeline, const SourcePlace& source) {
+  const std::uint64_t size = round_up(pipeline.source->traits().size, qcow2::kSectorSize);
+  for (const auto& proof : source.proofs) {
+    if (const std::uint64_t expected = round_up(proof->virtual_size(), qcow2::kSectorSize); size != expected)
+      throw Fault(FaultKind::damaged, location_for_people(source.location) + ": virtual size: " + std::to_string(size) + ", " +
+                                          proof->origin() + " has " + std::to_string(expected));
+    pipeline.unit = std::max(pipeline.unit, proof->piece_size());
+  }
+  pipeline.proofs = source.proofs;
+  if (!pipeline.proofs.empty()) pipeline.zero_item = round_up(kZeroesProvenAtOnce, pipeline.unit);
+}
+
 /// Bytes that the digests take, if any.
 std::uint64_t digest_memory(const TargetPlace& place, std::uint64_t size, std::uint64_t cluster) noexcept {
   return place.digests.empty() ? 0 : digests::Writer::memory(digests::pieces_of(size, digests::piece_size_for(cluster)));
@@ -187,6 +201,7 @@ void share_out(DiskPipeline& pipeline, const PipelineBounds& bounds, std::uint64
 
 asio::awaitable<OpenedSource> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds, LifelineState* lifeline) {
   OpenedSource opened = co_await open_protocol(job, place, bounds, lifeline);
+  if (place.size) opened.source = std::make_unique<BoundedSource>(std::move(opened.source), *place.size);
   if (place.on_damage) {
     const std::uint64_t step = std::max(kForgivenAtOnce, opened.source->traits().alignment);
     opened.source = std::make_unique<ForgivingSource>(std::move(opened.source), step, place.on_damage);
@@ -209,11 +224,11 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   const bool blank = !fixed || target.create;
   if (fixed && !is_raw(target))
     throw Fault(FaultKind::usage, location_for_people(target.location) + ": a qcow2 cannot grow there; write -O raw");
+  pipeline.stores = target.format != "none";
   pipeline.encoder = std::make_unique<Encoder>(pipeline.cluster, target.compression, job.threads());
-  pipeline.proof = source.proof;
-  pipeline.unit = std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster),
-                            pipeline.proof ? pipeline.proof->piece_size() : 0});
-  if (pipeline.proof) pipeline.zero_item = round_up(kZeroesProvenAtOnce, pipeline.unit);
+  pipeline.unit =
+      std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster)});
+  add_proofs(pipeline, source);
   pipeline.library_copies = (is_rbd_location(source.location) ? 1 : 0) + (is_rbd_location(target.location) ? 1 : 0);
   const auto geometry = geometry_of(target, location_for_people(source.location), traits.size, pipeline.cluster);
   const std::uint64_t tables = tables_of(geometry) + digest_memory(target, traits.size, pipeline.cluster);

@@ -11,6 +11,7 @@
 
 #include "engine/io/image_key.h"
 #include "engine/io/forgiving_source.h"
+#include "engine/io/image_chain.h"
 #include "engine/io/location.h"
 #include "engine/io/rbd_storage.h"
 #include "engine/io/sample_source.h"
@@ -26,15 +27,17 @@ struct SourcePlace {
   bool shared = false;                             ///< do not look at image locks
   std::shared_ptr<luks::KeyRing> keys = nullptr;   ///< open what is encrypted; null: none is known
   bool plaintext_allowed = true;                   ///< what is encrypted may be written unencrypted
-  std::shared_ptr<DiskProof> proof = nullptr;      ///< what is read is compared with it; null: it is not
+  std::vector<std::shared_ptr<DiskProof>> proofs = {};  ///< what is read is compared with each of them
   ForgivingSource::OnDamage on_damage = nullptr;   ///< told of what cannot be read, which is skipped; empty: it ends the job
   std::shared_ptr<const Sample> sample = nullptr;  ///< only this is read, all else called zero; null: everything
+  KnownBacking backing = {};                       ///< of an image
+  std::optional<std::uint64_t> size = std::nullopt;  ///< bytes of the disk, when what holds it may be longer: a device, an export
 };
 
 /// A target: a path (a new file, or an existing block device), an NBD URI, an rbd: location, or "null:".
 struct TargetPlace {
   std::string location;
-  std::string format;  ///< "qcow2", "raw" or "luks" (a raw disk in a LUKS container)
+  std::string format;  ///< "qcow2", "raw" or "luks" (a raw disk in a LUKS container); "none" for null:, when it is only read
   std::optional<Compression> compression;
   std::shared_ptr<ImageKey> key;  ///< null: not encrypted
   std::string digests;            ///< path of the new file for the disk's digests; empty: none are taken

@@ -93,7 +93,7 @@ asio::awaitable<void> DiskCopy::work() {
     Encoded encoded;
     if (item->kind == ExtentKind::data)
       encoded = co_await fetch(*item, buffers);
-    else if (pipeline_.proof)
+    else if (!pipeline_.proofs.empty())
       co_await prove_zero(item->range);
     WriteBatch batch, digests;
     co_await turnstile_.enter(item->sequence);
@@ -107,7 +107,9 @@ asio::awaitable<void> DiskCopy::work() {
 }
 
 asio::awaitable<void> DiskCopy::prove_zero(GuestRange range) {
-  auto compare = [&] { pipeline_.proof->compare_zero(range); };
+  auto compare = [&] {
+    for (const auto& proof : pipeline_.proofs) proof->compare_zero(range);
+  };
   co_await on_thread(job_.pool(), compare);
 }
 
@@ -144,12 +146,12 @@ asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffer
   Encoded encoded;
   const StageClock::Visit encoding(clocks().encode);
   auto encode_now = [&] {
-    if (pipeline_.proof) pipeline_.proof->compare(item.range.start, whole_pieces(item, buffers, pipeline_.proof->piece_size()));
+    for (const auto& proof : pipeline_.proofs) proof->compare(item.range.start, whole_pieces(item, buffers, proof->piece_size()));
     if (pipeline_.digests)
       encoded.digests = pipeline_.digests->take(item.range.start, whole_pieces(item, buffers, pipeline_.digests->piece_size()));
     encoded.runs = pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole());
   };
-  if (pipeline_.encoder->compresses() || pipeline_.proof)
+  if (pipeline_.encoder->compresses() || !pipeline_.proofs.empty())
     co_await on_thread(job_.pool(), encode_now);
   else
     encode_now();
@@ -174,6 +176,7 @@ void DiskCopy::place(const WorkItem& item, const std::vector<EncodedRun>& runs, 
 asio::awaitable<void> DiskCopy::write(WriteBatch& batch) {
   const StageClock::Visit writing(clocks().write);
   co_await pipeline_.target->apply(batch);
+  if (!pipeline_.stores) co_return;
   for (const FileWrite& run : batch.writes()) {
     counts_.stored_bytes += run.length;
     if (lifeline_ != nullptr) lifeline_->stored_bytes += run.length;

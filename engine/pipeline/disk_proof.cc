@@ -21,8 +21,19 @@ void DiskProof::compare(GuestOffset at, std::span<const std::byte> pieces) {
   }
 }
 
-// A run of zeroes may be a terabyte: it is asked for by runs.
 void DiskProof::compare_zero(GuestRange range) {
+  GuestOffset at = range.start;
+  const auto before = [](const GuestRange& unread, GuestOffset offset) { return unread.end() <= offset; };
+  for (auto unread = std::lower_bound(unread_.begin(), unread_.end(), at, before);
+       unread != unread_.end() && unread->start < range.end(); ++unread) {
+    if (unread->start > at) compare_zeroes({at, unread->start - at});
+    at = std::max(at, unread->end());
+  }
+  if (at < range.end()) compare_zeroes({at, range.end() - at});
+}
+
+// A run of zeroes may be a terabyte: it is asked for by runs.
+void DiskProof::compare_zeroes(GuestRange range) {
   const std::uint64_t end = div_round_up(range.end().value, piece_size());
   for (std::uint64_t number = range.start.value / piece_size(); number < end;) {
     std::uint64_t zero_until = 0;

@@ -10,7 +10,6 @@
 #include <tuple>
 
 #include "engine/io/fault.h"
-#include "engine/set/directory.h"
 #include "engine/set/set_name.h"
 #include "engine/set/small_file.h"
 
@@ -75,7 +74,7 @@ std::string differences(const CatalogueSet& set) {
   for (const auto& file : set.manifest->files) {
     if (auto text = differs(file.name, file.size); !text.empty()) return text;
   }
-  return set.manifest->set == set.name ? "" : "the manifest is that of set " + set.manifest->set;
+  return {};
 }
 
 void read_manifest_of(const Directory& directory, CatalogueSet& set) {
@@ -83,10 +82,13 @@ void read_manifest_of(const Directory& directory, CatalogueSet& set) {
     const auto file = read_small_file(directory, kManifestName, kMaxManifestSize);
     if (!file) return;
     set.manifest = read_manifest(file->content, directory.path_of(kManifestName));
-    set.note = differences(set);
     set.time = set.manifest->time;
+    set.note = differences(set);
+    set.damaged = !set.note.empty();
+    if (set.note.empty() && set.manifest->set != set.name) set.note = "the manifest is that of set " + set.manifest->set;
   } catch (const Fault& fault) {
     set.note = fault.what();
+    set.damaged = fault.kind() == FaultKind::damaged;
   }
 }
 
@@ -107,27 +109,6 @@ std::optional<CatalogueSet> read_set(const Directory& directory, const std::stri
   if (has_manifest) read_manifest_of(directory, set);
   sort_files(set);
   return set;
-}
-
-std::vector<CatalogueSet> sets_in(const Directory& vm_directory, const std::string& vm) {
-  std::vector<CatalogueSet> sets;
-  for (const auto& name : vm_directory.names()) {
-    const auto directory = is_visible(name) && !is_lost_and_found(name) ? vm_directory.find_child(name) : std::nullopt;
-    if (!directory) continue;
-    if (auto set = read_set(*directory, vm, name)) sets.push_back(std::move(*set));
-  }
-  std::sort(sets.begin(), sets.end(),
-            [](const auto& a, const auto& b) { return std::tie(a.time, a.name) < std::tie(b.time, b.name); });
-  return sets;
-}
-
-/// The path without links, dots and a slash at the end, so that its last two names are the set's and the VM's.
-std::string real_path(const std::string& path, LifelineState* state) {
-  TargetCall mark(state);
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
-  if (real == nullptr && (errno == ENOENT || errno == ENOTDIR)) throw Fault(FaultKind::not_found, path + ": not found");
-  if (real == nullptr) throw_target_errno(errno, path, "cannot look at it");
-  return real.get();
 }
 
 struct Place {
@@ -156,6 +137,26 @@ std::uint64_t CatalogueSet::stored_bytes() const noexcept {
   return sum;
 }
 
+std::vector<CatalogueSet> list_vm(const Directory& vm_directory, const std::string& vm) {
+  std::vector<CatalogueSet> sets;
+  for (const auto& name : vm_directory.names()) {
+    const auto directory = is_visible(name) && !is_lost_and_found(name) ? vm_directory.find_child(name) : std::nullopt;
+    if (!directory) continue;
+    if (auto set = read_set(*directory, vm, name)) sets.push_back(std::move(*set));
+  }
+  std::sort(sets.begin(), sets.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.time, a.name) < std::tie(b.time, b.name); });
+  return sets;
+}
+
+std::string real_path(const std::string& path, LifelineState* state) {
+  TargetCall mark(state);
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  if (real == nullptr && (errno == ENOENT || errno == ENOTDIR)) throw Fault(FaultKind::not_found, path + ": not found");
+  if (real == nullptr) throw_target_errno(errno, path, "cannot look at it");
+  return real.get();
+}
+
 std::vector<CatalogueSet> list(const std::string& dir, LifelineState* state) {
   const auto root = Directory::open(dir, state);
   auto vms = root.names();
@@ -164,7 +165,7 @@ std::vector<CatalogueSet> list(const std::string& dir, LifelineState* state) {
   for (const auto& vm : vms) {
     const auto directory = is_visible(vm) && !is_lost_and_found(vm) ? root.find_child(vm) : std::nullopt;
     if (!directory) continue;
-    for (auto& set : sets_in(*directory, vm)) sets.push_back(std::move(set));
+    for (auto& set : list_vm(*directory, vm)) sets.push_back(std::move(set));
   }
   return sets;
 }
@@ -180,7 +181,7 @@ CatalogueSet find_set(const std::string& path, LifelineState* state) {
   }
   const auto directory = Directory::open(real, state);
   if (auto set = read_set(directory, place.parent, place.name)) return std::move(*set);
-  auto sets = sets_in(directory, place.name);
+  auto sets = list_vm(directory, place.name);
   if (sets.empty()) not_a_set(path);
   return std::move(sets.back());
 }

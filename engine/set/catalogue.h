@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/io/lifeline_state.h"
+#include "engine/set/directory.h"
 #include "engine/set/manifest.h"
 
 namespace nasbackup::set {
@@ -31,6 +32,7 @@ struct CatalogueSet {
   std::vector<CatalogueFile> images;  ///< *.qcow2, *.qcow2.luks: in the manifest's order, then by name (root.* first)
   std::vector<CatalogueFile> files;   ///< everything else, by name
   std::string note;                   ///< what is wrong with it, one line; empty when nothing
+  bool damaged = false;               ///< it is a file that is missing, or is not what the manifest says, or the manifest
 
   std::uint64_t stored_bytes() const noexcept;
 };
@@ -38,6 +40,12 @@ struct CatalogueSet {
 /// All sets under `dir`: by VM, oldest first. Throws Fault(not_found) when `dir` does not exist, Fault(failed) when a
 /// directory cannot be read; a broken set only gets its note.
 std::vector<CatalogueSet> list(const std::string& dir, LifelineState* state);
+
+/// Those of one VM, in its directory; oldest first.
+std::vector<CatalogueSet> list_vm(const Directory& vm_directory, const std::string& vm);
+
+/// The path without links, dots and a slash at the end. Throws Fault(not_found).
+std::string real_path(const std::string& path, LifelineState* state);
 
 /// The set at `path`, or the newest in it when it is DIR/VM. Throws Fault(not_found).
 CatalogueSet find_set(const std::string& path, LifelineState* state);

@@ -11,12 +11,6 @@
 
 namespace nasbackup::set {
 
-namespace {
-
-std::string mebibytes(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
-
-}  // namespace
-
 std::optional<std::uint64_t> free_space(const Directory& directory) {
   struct statvfs room {};
   TargetCall mark(directory.state());
@@ -31,8 +25,9 @@ std::optional<std::uint64_t> free_space(const Directory& directory) {
 void check_free_space(const Directory& directory, std::uint64_t min_free) {
   const auto room = free_space(directory);
   if (!room || *room >= min_free) return;
-  throw Fault(FaultKind::target_full, directory.path() + ": too little room: " + mebibytes(*room) + " free, " +
-                                          mebibytes(min_free) + " must be left (--min-free)");
+  // In the words of CloudStack's script (cloudstack-contract.md, 3.10).
+  throw Fault(FaultKind::target_full, fmt::format("{}: Insufficient free space on backup target: {} MB available, {} MB required",
+                                                  directory.path(), *room >> 20, min_free >> 20));
 }
 
 }  // namespace nasbackup::set

@@ -38,6 +38,11 @@ Json disk_json(const ManifestDisk& disk) {
             {"root", disk.digests.root}}}};
 }
 
+Json parent_json(const std::optional<ManifestParent>& parent) {
+  if (!parent) return nullptr;
+  return {{"set", parent->set}, {"sha256", parent->sha256}, {"hmac_sha256", parent->hmac}};
+}
+
 Json warnings_json(const std::vector<std::string>& warnings) {
   Json list = Json::array();
   for (const auto& warning : warnings) {
@@ -64,7 +69,7 @@ std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_k
                      {"time", manifest.time},
                      {"run", manifest.run},
                      {"kind", manifest.kind},
-                     {"parent", nullptr},
+                     {"parent", parent_json(manifest.parent)},
                      {"consistency", manifest.consistency},
                      {"tool", {{"name", "nasbackup"}, {"version", shown(manifest.tool_version)}}},
                      {"vm", {{"name", shown(manifest.vm_name)}, {"uuid", shown(manifest.vm_uuid)}}},

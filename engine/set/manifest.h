@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,13 +61,26 @@ struct ManifestFile {
   friend bool operator==(const ManifestFile&, const ManifestFile&) = default;
 };
 
+inline constexpr char kFull[] = "full";
+inline constexpr char kIncrement[] = "increment";
+
+/// The set that an increment stands on: a sibling of its directory.
+struct ManifestParent {
+  std::string set;     ///< name of its directory
+  std::string sha256;  ///< of its manifest's seal
+  std::string hmac;    ///< the same; empty when it is not encrypted
+
+  friend bool operator==(const ManifestParent&, const ManifestParent&) = default;
+};
+
 struct Manifest {
   std::string set;   ///< name of the set's directory
-  std::string time;  ///< the same second, RFC 3339 UTC
+  std::string time;  ///< when it was begun, RFC 3339 UTC; the second that the name says, where we chose that
   std::string run;   ///< id of the run that wrote it
   std::string vm_name;
   std::string vm_uuid;                ///< empty without libvirt
-  std::string kind = "full";          ///< "full"
+  std::string kind = kFull;           ///< or kIncrement
+  std::optional<ManifestParent> parent;  ///< of an increment, older than it
   std::string consistency = "crash";  ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;

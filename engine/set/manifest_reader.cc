@@ -77,9 +77,7 @@ class Fields {
     return number;
   }
 
-  void require_null(const char* key) const {
-    if (!get(key).is_null()) fail(key, "is not null");
-  }
+  bool is_null(const char* key) const { return get(key).is_null(); }
 
   /// The members of a list of at most `limit`, each with its place for messages.
   template <class Read>
@@ -169,18 +167,28 @@ void read_options(const Fields& options, Manifest& manifest) {
   if (manifest.encryption != "none" && manifest.encryption != "luks") options.fail("encryption", "is neither 'none' nor 'luks'");
 }
 
+/// A parent's SHA-256 stands in its child, so that no chain can come back to where it began.
+ManifestParent read_parent(const Fields& fields, const std::string& child) {
+  ManifestParent parent;
+  parent.set = fields.file_name("set");
+  if (parent.set == child) fields.fail("set", "is not the name of another set");
+  parent.sha256 = fields.hex<32>("sha256");
+  if (!fields.text("hmac_sha256").empty()) parent.hmac = fields.hex<32>("hmac_sha256");
+  return parent;
+}
+
 void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
   manifest.set = top.text("set");
   manifest.time = top.text("time");
-  const auto name = SetName::parse(manifest.set);
-  if (!name) top.fail("set", "is not the name of a set");
-  if (name != SetName::parse_rfc3339(manifest.time)) top.fail("time", "is not the time in the set's name");
+  if (!is_file_name(manifest.set)) top.fail("set", "is not the name of a set");
+  if (!SetName::parse_rfc3339(manifest.time)) top.fail("time", "is not a time");
   manifest.run = top.text("run");
   if (!is_run_id(manifest.run)) top.fail("run", "is not a run id");
   manifest.kind = top.text("kind");
-  if (manifest.kind != "full")
-    throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full'");
-  top.require_null("parent");
+  if (manifest.kind != kFull && manifest.kind != kIncrement)
+    throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full' and 'increment'");
+  if (top.is_null("parent") != (manifest.kind == kFull)) top.fail("parent", "does not fit the kind");
+  if (!top.is_null("parent")) manifest.parent = read_parent(top.object("parent"), manifest.set);
   manifest.consistency = top.text("consistency");
   if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
     top.fail("consistency", "is neither 'crash' nor 'filesystem'");

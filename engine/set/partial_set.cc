@@ -21,6 +21,8 @@ namespace {
 
 SetOptions checked(SetOptions options) {
   check_vm_name(options.vm);
+  if (!options.name.empty() && !is_file_name(options.name))
+    throw Fault(FaultKind::usage, "set: not a name for a directory: '" + options.name + "'");
   if (!is_run_id(options.run_id)) throw Fault(FaultKind::usage, "run id: not 16 hexadecimal digits: '" + options.run_id + "'");
   return options;
 }
@@ -54,11 +56,11 @@ PartialSet::PartialSet(SetOptions options, LifelineState* state)
       root_(Directory::open(options_.dir, state)),
       vm_(with_room(root_, options_), options_.vm),
       lock_(*vm_, lock_options()),
-      partial_name_(kPartialPrefix + options_.run_id),
+      partial_name_(kPartialPrefix + options_.run_id + (options_.name.empty() ? "" : "." + options_.name)),
       name_(SetName::now()) {
   sweep(*vm_, {options_.run_id, options_.run_directory, lock_.now_on_target(), options_.lock_stale_after, options_.note});
   check_free_space(root_, options_.min_free);
-  name_ = wait_for_free_name(*vm_, options_.stop);
+  take_name();
   open_partial();
 }
 
@@ -68,12 +70,30 @@ LockOptions PartialSet::lock_options() const {
   return {options_.run_id, options_.run_directory, options_.note, options_.stop, options_.lock_stale_after, options_.lock_watch};
 }
 
+void PartialSet::take_name() {
+  if (options_.name.empty())
+    name_ = wait_for_free_name(*vm_, options_.stop);
+  else if (vm_->stat(options_.name))
+    throw Fault(FaultKind::failed, vm_->path_of(options_.name) + ": is there already");
+}
+
+void PartialSet::take_next_name() {
+  if (!options_.name.empty()) throw Fault(FaultKind::failed, vm_->path_of(options_.name) + ": somebody else has made it meanwhile");
+  name_ = name_.next_second();
+}
+
+void PartialSet::mark_partial(bool there) const noexcept {
+  if (vm_->state() != nullptr) vm_->state()->partial_set = there;
+}
+
 void PartialSet::open_partial() {
-  if (!vm_->make_child(partial_name_)) throw Fault(FaultKind::failed, vm_->path_of(partial_name_) + ": is there already");
+  mark_partial(true);
   try {
+    if (!vm_->make_child(partial_name_)) throw Fault(FaultKind::failed, vm_->path_of(partial_name_) + ": is there already");
     partial_ = vm_->open_child(partial_name_);
   } catch (...) {
-    vm_->try_remove_directory(partial_name_);
+    const int error = vm_->try_remove_directory(partial_name_);
+    mark_partial(error != 0 && error != ENOENT);
     throw;
   }
   open_ = true;
@@ -91,6 +111,13 @@ void PartialSet::add_file(const std::string& name, std::string_view content) {
   sha256_[name] = sha256_of(content);
 }
 
+void PartialSet::open_directories() const {
+  for (const Directory* directory : {&*partial_, &*vm_}) {
+    TargetCall mark(directory->state());
+    if (::fchmod(directory->fd(), 0755) != 0) throw_target_errno(errno, directory->path(), "cannot change its mode");
+  }
+}
+
 /// Every file on the disk, every image of the manifest and its digests there, every other file in the manifest.
 void PartialSet::sync_files(Manifest& manifest) const {
   auto names = partial_->names();
@@ -99,7 +126,7 @@ void PartialSet::sync_files(Manifest& manifest) const {
     const auto found = std::find(names.begin(), names.end(), name);
     if (found == names.end()) throw Fault(FaultKind::failed, partial_->path_of(name) + ": is missing");
     names.erase(found);
-    const std::uint64_t written = std::exchange(size, sync_file(*partial_, name));
+    const std::uint64_t written = std::exchange(size, sync_file(*partial_, name, file_mode()));
     if (written != 0 && written != size)
       throw Fault(FaultKind::failed, partial_->path_of(name) + ": has " + std::to_string(size) + " bytes, " +
                                          std::to_string(written) + " were written");
@@ -110,19 +137,20 @@ void PartialSet::sync_files(Manifest& manifest) const {
   }
   manifest.files.clear();
   for (const auto& name : names) {
-    const std::uint64_t size = sync_file(*partial_, name);
+    const std::uint64_t size = sync_file(*partial_, name, file_mode());
     const auto known = sha256_.find(name);
     manifest.files.push_back({name, size, known != sha256_.end() ? known->second : file_sha256(*partial_, name, size)});
   }
 }
 
 std::string PartialSet::write_manifest_file(Manifest& manifest, const crypto::Secret* set_key) {
-  manifest.set = name_.text();
+  manifest.set = directory_name();
   manifest.time = name_.rfc3339();
   manifest.run = options_.run_id;
   std::string text = write_manifest(manifest, set_key);
   read_manifest(text, partial_->path_of(kManifestName));  // nothing is published that a reader would refuse
-  write_new_file(*partial_, kManifestName, text);
+  write_new_file(*partial_, kManifestName, text, OnDisk::later);
+  sync_file(*partial_, kManifestName, file_mode());
   return text;
 }
 
@@ -131,24 +159,31 @@ void PartialSet::sync_directory(const Directory& directory) const {
   options_.note(directory.path() + ": this file system cannot fsync a directory; the server decides when names are on disk");
 }
 
-std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key) {
+std::optional<mode_t> PartialSet::file_mode() const {
+  return options_.open_to_all ? std::optional<mode_t>(0644) : std::nullopt;
+}
+
+std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key, const Prove& prove) {
   assert(open_ && partial_);
-  lock_.refresh();  // whoever took us for dead may be writing the next set now
   sync_files(manifest);
-  for (;;) {
-    name_ = first_free_name(*vm_, name_);
+  if (options_.open_to_all) open_directories();
+  for (bool proven = false;; proven = true) {
+    if (options_.name.empty()) name_ = first_free_name(*vm_, name_);
     manifest_text_ = write_manifest_file(manifest, set_key);
     sync_directory(*partial_);
+    if (prove && !proven) prove(partial_->path(), directory_name());
+    lock_.refresh();  // whoever took us for dead may be writing the next set now
     partial_.reset();
-    const auto moved = move_into_place(*vm_, partial_name_, name_.text(), manifest_text_, options_.rename_patience);
+    const auto moved = move_into_place(*vm_, partial_name_, directory_name(), manifest_text_, options_.rename_patience);
     if (moved == Moved::done) break;
     partial_ = vm_->open_child(partial_name_);
     partial_->try_remove_file(kManifestName);
-    name_ = name_.next_second();
+    take_next_name();
   }
   sync_directory(*vm_);
   open_ = false;
-  return vm_->path_of(name_.text());
+  mark_partial(false);
+  return vm_->path_of(directory_name());
 }
 
 void PartialSet::discard() noexcept {
@@ -156,10 +191,10 @@ void PartialSet::discard() noexcept {
   open_ = false;
   partial_.reset();
   int error = remove_aside(*vm_, partial_name_, options_.run_id);
-  // A publishing rename that was called failed may have been carried out after all.
-  if (error == ENOENT && is_published(*vm_, name_.text(), manifest_text_)) {
-    error = remove_aside(*vm_, name_.text(), options_.run_id);
-  }
+  // Nothing is there when a publishing rename that was called failed has been carried out after all.
+  if (error == ENOENT && is_published(*vm_, directory_name(), manifest_text_))
+    error = remove_aside(*vm_, directory_name(), options_.run_id);
+  mark_partial(error != 0 && error != ENOENT);
   try {
     if (error != 0 && options_.note)
       options_.note(vm_->path_of(partial_name_) + ": not removed, the next run will: " + std::strerror(error));

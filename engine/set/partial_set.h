@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A set while it is written: DIR/VM/.partial-<run id>, which nobody lists, until publish() renames it to its name. The
+// A set while it is written: DIR/VM/.partial-<run id>, with the set's name behind it when that was given, which nobody lists, until publish() renames it to its name. The
 // order (ARCHITECTURE.md, "What we write", 6): manifest last, fsync of every file and of the directory, descriptors closed,
 // rename, fsync of the parent. Whatever ends it otherwise, the next run for this VM removes what is left.
 //
@@ -34,6 +34,8 @@ struct SetOptions {
   std::string dir;     ///< the target; must exist
   std::string vm;      ///< becomes the directory in it
   std::string run_id;  ///< of the Lifeline, whose lock must be held
+  std::string name;    ///< of the set's directory; empty: the second in which it begins, or the next that is free
+  bool open_to_all = false;  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::uint64_t min_free = 1ull << 30;
   std::function<void(const std::string&)> note;  ///< lines for the user that are no warnings; may be empty
   std::stop_token stop;                          ///< ends the waiting in begin()
@@ -72,7 +74,8 @@ class PartialSet {
   PartialSet(const PartialSet&) = delete;
   PartialSet& operator=(const PartialSet&) = delete;
 
-  /// The second this set is named after; publish() takes a later one when somebody else made a directory of that name.
+  /// The second it is named after, where its name was not given; publish() takes a later one when somebody else made a directory of
+  /// that name.
   const SetName& name() const noexcept { return name_; }
   /// Where to write an image of that name. Its writer makes it with O_EXCL | O_NOFOLLOW, mode 0600, and closes it.
   std::string image_path(const std::string& file_name) const;
@@ -85,7 +88,9 @@ class PartialSet {
   /// Makes it a set and returns its path. The caller fills in the manifest's kind, consistency, VM, disks (stored_bytes
   /// and digests.size may be 0), options, warnings and the seal's keys; set, time, run and files are
   /// filled in here, from what is in the directory. `set_key`: of a set that is encrypted. On a Fault nothing is published.
-  std::string publish(Manifest manifest, const crypto::Secret* set_key = nullptr);
+  /// `prove` is told where the set lies when all of it but its name is there, and the name that it will have; it may throw.
+  using Prove = std::function<void(const std::string& path, const std::string& name)>;
+  std::string publish(Manifest manifest, const crypto::Secret* set_key = nullptr, const Prove& prove = {});
 
   /// Removes it. What cannot be removed now is left to the next run's sweep.
   void discard() noexcept;
@@ -93,7 +98,13 @@ class PartialSet {
  private:
   PartialSet(SetOptions options, LifelineState* state);
   LockOptions lock_options() const;
+  void take_name();
   void open_partial();
+  std::string directory_name() const { return options_.name.empty() ? name_.text() : options_.name; }
+  void take_next_name();
+  void mark_partial(bool there) const noexcept;
+  std::optional<mode_t> file_mode() const;
+  void open_directories() const;
   void sync_files(Manifest& manifest) const;
   std::string write_manifest_file(Manifest& manifest, const crypto::Secret* set_key);
   void sync_directory(const Directory& directory) const;
@@ -105,7 +116,7 @@ class PartialSet {
   TargetLock lock_;
   std::string partial_name_;
   std::optional<Directory> partial_;  ///< closed (empty) from the rename on
-  SetName name_;
+  SetName name_;  ///< the second this set is named after, or in which it began
   std::string manifest_text_;
   std::map<std::string, std::string> sha256_;  ///< of what add_file() was given, by name
   bool open_ = false;  ///< there is a partial directory to publish or discard

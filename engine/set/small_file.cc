@@ -53,6 +53,11 @@ void close_file(FileDescriptor fd, const std::string& path, LifelineState* state
   if (::close(fd.release()) != 0) throw_target_errno(errno, path, "close failed");
 }
 
+void set_mode(const FileDescriptor& fd, mode_t mode, const std::string& path, LifelineState* state) {
+  TargetCall mark(state);
+  if (::fchmod(fd.get(), mode) != 0) throw_target_errno(errno, path, "cannot change its mode");
+}
+
 void sync_and_close(FileDescriptor fd, const std::string& path, LifelineState* state) {
   {
     TargetCall mark(state);
@@ -156,11 +161,12 @@ std::string sha256_of(std::string_view content) {
   return hex_of(digest);
 }
 
-std::uint64_t sync_file(const Directory& directory, const std::string& name) {
+std::uint64_t sync_file(const Directory& directory, const std::string& name, std::optional<mode_t> mode) {
   const auto path = directory.path_of(name);
   auto fd = open_file(directory, name, O_WRONLY);  // some CIFS servers flush only what is open for writing
   if (!fd) throw_target_errno(errno, path, "cannot open it");
   const auto status = status_of(fd, path, directory.state());
+  if (mode) set_mode(fd, *mode, path, directory.state());
   sync_and_close(std::move(fd), path, directory.state());
   return static_cast<std::uint64_t>(status.st_size);
 }

@@ -40,7 +40,7 @@ std::string file_sha256(const Directory& directory, const std::string& name, std
                         const std::function<void()>& go_on = {});
 std::string sha256_of(std::string_view content);
 
-/// fsync of a file that is there already; returns its size.
-std::uint64_t sync_file(const Directory& directory, const std::string& name);
+/// fsync of a file that is there already, which gets this mode when one is given; returns its size.
+std::uint64_t sync_file(const Directory& directory, const std::string& name, std::optional<mode_t> mode = {});
 
 }  // namespace nasbackup::set

@@ -19,10 +19,14 @@ namespace nasbackup::set {
 
 namespace {
 
-/// The run id that `name` carries behind `prefix`, or empty.
+constexpr std::size_t kRunIdLength = 16;
+
+/// The run id that `name` carries behind `prefix`, or empty. Behind it may stand a dot and the name of the set to be.
 std::string run_id_behind(std::string_view name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return {};
-  const auto run_id = name.substr(prefix.size());
+  const auto rest = name.substr(prefix.size());
+  const auto run_id = rest.substr(0, kRunIdLength);
+  if (rest.size() > kRunIdLength && rest[kRunIdLength] != '.') return {};
   return is_run_id(run_id) ? std::string(run_id) : std::string();
 }
 

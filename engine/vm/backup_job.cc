@@ -12,6 +12,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/vm/backup_xml.h"
+#include "engine/vm/checkpoint.h"
 #include "engine/vm/job_end.h"
 #include "engine/vm/run_names.h"
 
@@ -68,13 +69,29 @@ std::unique_ptr<PullJob> PullJob::begin(Domain domain, const std::vector<DomainD
   if (options.quiesce && job->paused_)
     job->warnings_.push_back("guest agent: cannot answer while the VM is paused; not quiesced");
   if (options.quiesce && !job->paused_) job->freeze_.freeze(description.agent, options.quiesce_timeout);
-  job->ask_libvirt(disks);
+  job->ask_libvirt(description, disks);
   job->thaw_or_fail();
   job->note_exports();
   return job;
 }
 
-PullJob::~PullJob() { end_quietly(); }
+PullJob::~PullJob() {
+  end_quietly();
+  delete_checkpoint_quietly();
+}
+
+/// What is left of it the guard deletes.
+void PullJob::delete_checkpoint_quietly() noexcept {
+  if (!state_.checkpoint.load()) return;
+  try {
+    if (!domain_.connected()) domain_.reconnect();
+    if (delete_checkpoint(domain_, options_.checkpoint)) state_.checkpoint.store(false);
+  } catch (const Fault& fault) {
+    if (fault.kind() == FaultKind::not_found) state_.checkpoint.store(false);
+  } catch (const std::exception&) {
+    return;
+  }
+}
 
 void PullJob::refuse_unfit_domain(const DomainDescription& description) {
   const DomainState now = domain_.state();
@@ -109,16 +126,20 @@ void PullJob::publish_identity() {
   put(state_.connect_uri, domain_.uri(), "libvirt URI");
   put(state_.domain_uuid, domain_.uuid(), "domain UUID");
   put(state_.job_socket, places_.socket, "backup socket");
+  put(state_.checkpoint_name, options_.checkpoint, "checkpoint");
 }
 
-void PullJob::ask_libvirt(const std::vector<DomainDisk>& disks) {
+void PullJob::ask_libvirt(const DomainDescription& description, const std::vector<DomainDisk>& disks) {
   std::vector<BackupDisk> wanted;
   for (const DomainDisk& disk : disks) {
     wanted.push_back({disk.target, places_.scratch_dir + "/" + scratch_name(options_.run_id, disk.target), {}});
   }
   const std::string xml = pull_job_xml(places_.socket, wanted);
+  const std::string checkpoint =
+      options_.checkpoint.empty() ? std::string() : checkpoint_xml(options_.checkpoint, disks, description.disks);
   state_.guest_job.store(true);
-  if (virDomainBackupBegin(domain_.get(), xml.c_str(), nullptr, 0) < 0) {
+  if (!checkpoint.empty()) state_.checkpoint.store(true);
+  if (virDomainBackupBegin(domain_.get(), xml.c_str(), checkpoint.empty() ? nullptr : checkpoint.c_str(), 0) < 0) {
     throw_libvirt("domain " + domain_.name(), "the backup job cannot begin");
   }
 }

@@ -26,6 +26,7 @@ struct PullJobOptions {
   std::string scratch_dir;  ///< empty: QEMU's own directory of the domain
   bool quiesce = false;
   std::chrono::seconds quiesce_timeout{10};
+  std::string checkpoint;  ///< created with the job; empty: none
 };
 
 /// A disk as the job hands it out.
@@ -65,6 +66,9 @@ class PullJob {
   /// down, QEMU killed, job ended by somebody, scratch nearly full, libvirtd away for more than ten seconds.
   JobCondition check();
 
+  /// What was read is safe: the checkpoint stays. Without this it goes with the job.
+  void keep_checkpoint() noexcept { state_.checkpoint.store(false); }
+
   /// Ends the job and removes what it left. Idempotent. Fault(source) when the job cannot be ended. An agent that never
   /// answered the freeze nor the thaw is a warning: the data is good, guest_frozen stays set, and the guard goes on asking.
   void end();
@@ -74,7 +78,8 @@ class PullJob {
   void refuse_unfit_domain(const DomainDescription& description);
   void prepare(const DomainDescription& description, const std::vector<DomainDisk>& disks);
   void publish_identity();
-  void ask_libvirt(const std::vector<DomainDisk>& disks);
+  void ask_libvirt(const DomainDescription& description, const std::vector<DomainDisk>& disks);
+  void delete_checkpoint_quietly() noexcept;
   void thaw_or_fail();
   void note_exports();
   void check_domain();

@@ -68,4 +68,10 @@ std::string nbd_uri(std::string_view socket, std::string_view export_name) {
   return "nbd+unix:///" + escape_uri(export_name) + "?socket=" + escape_uri(socket);
 }
 
+std::string nbd_tcp_uri(std::string_view host, std::string_view port, std::string_view export_name) {
+  const bool ipv6 = host.find(':') != std::string_view::npos;
+  const std::string authority = ipv6 ? fmt::format("[{}]", host) : escape_uri(host);
+  return fmt::format("nbd://{}:{}/{}", authority, port, escape_uri(export_name));
+}
+
 }  // namespace nasbackup::vm

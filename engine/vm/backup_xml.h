@@ -30,5 +30,7 @@ std::string pull_job_xml(const std::string& socket, const std::vector<BackupDisk
 BackupDescription parse_backup(std::string_view xml);
 /// nbd+unix:///EXPORT?socket=PATH, with everything escaped that a URI does not allow.
 std::string nbd_uri(std::string_view socket, std::string_view export_name);
+/// nbd://HOST:PORT/EXPORT, the same.
+std::string nbd_tcp_uri(std::string_view host, std::string_view port, std::string_view export_name);
 
 }  // namespace nasbackup::vm

@@ -71,14 +71,19 @@ DomainState Domain::state() const {
   int state = 0;
   int reason = 0;
   if (virDomainGetState(get(), &state, &reason, 0) < 0) {
-    if (last_error().code == VIR_ERR_NO_DOMAIN) return {RunState::gone, "it does not exist any more", false};
+    if (last_error().code == VIR_ERR_NO_DOMAIN) return {RunState::gone, "it does not exist any more"};
     throw_libvirt("domain " + name_, "cannot get its state");
   }
-  if (state == VIR_DOMAIN_SHUTOFF) return {RunState::shut_off, shut_off_reason(reason), false};
-  if (state == VIR_DOMAIN_CRASHED) return {RunState::shut_off, "crashed", false};
-  if (state == VIR_DOMAIN_PAUSED) return {RunState::paused, "paused", reason == VIR_DOMAIN_PAUSED_IOERROR};
-  if (state == VIR_DOMAIN_PMSUSPENDED) return {RunState::paused, "suspended by the guest", false};
-  return {RunState::running, "running", false};
+  DomainState now{RunState::running, "running"};
+  if (state == VIR_DOMAIN_SHUTOFF) now = {RunState::shut_off, shut_off_reason(reason)};
+  // <on_crash>preserve</on_crash>: QEMU stays, with its disks open, and is backed up as a paused one is.
+  if (state == VIR_DOMAIN_CRASHED) now = {virDomainIsActive(get()) == 1 ? RunState::paused : RunState::shut_off, "crashed"};
+  if (state == VIR_DOMAIN_PAUSED) now = {RunState::paused, "paused"};
+  if (state == VIR_DOMAIN_PMSUSPENDED) now = {RunState::paused, "suspended by the guest"};
+  now.io_error = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_IOERROR;
+  now.starting = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_STARTING_UP;
+  now.clean = state == VIR_DOMAIN_SHUTOFF && reason == VIR_DOMAIN_SHUTOFF_SHUTDOWN;
+  return now;
 }
 
 int Domain::current_id() const {

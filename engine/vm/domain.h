@@ -25,6 +25,8 @@ enum class RunState { running, paused, shut_off, gone };
 struct DomainState {
   RunState state = RunState::gone;
   std::string reason;     ///< in words: "crashed", "shut down", …
+  bool starting = false;  ///< paused because libvirt is about to start it, which may fail
+  bool clean = false;     ///< shut off by its guest
   bool io_error = false;  ///< paused by QEMU because a disk failed
   bool active() const noexcept { return state == RunState::running || state == RunState::paused; }
 };
@@ -44,7 +46,9 @@ class Domain {
   DomainState state() const;
   /// The number of the running instance, asked for now; -1 when it does not run.
   int current_id() const;
-  /// Live XML without security information (secrets).
+  /// True when its memory was saved, and it will go on from there when it is started.
+  bool has_saved_memory() const noexcept { return virDomainHasManagedSaveImage(get(), 0) == 1; }
+  /// XML, live while it runs, without security information (secrets).
   std::string xml() const;
   DomainDescription describe() const { return parse_domain(xml()); }
   /// Bytes of a disk as the guest sees it.

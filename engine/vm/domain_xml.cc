@@ -62,6 +62,7 @@ DomainDisk parse_disk(const pugi::xml_node& node, std::string_view device) {
   disk.read_only = !node.child("readonly").empty();
   disk.transient = !node.child("transient").empty();
   disk.obstacle = obstacle_of(disk, device);
+  disk.at_rest = parse_disk_at_rest(node);
   return disk;
 }
 
@@ -129,6 +130,15 @@ AgentChannel parse_agent(const pugi::xml_node& devices) {
   return AgentChannel::absent;
 }
 
+pugi::xml_node load(pugi::xml_document& document, std::string_view xml) {
+  const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size());
+  const pugi::xml_node domain = document.child("domain");
+  if (!parsed || !domain) {
+    throw Fault(FaultKind::source, fmt::format("domain XML: cannot be read: {}", parsed ? "no <domain>" : parsed.description()));
+  }
+  return domain;
+}
+
 bool contains(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -158,13 +168,28 @@ std::string volume_id(std::string_view type, std::string_view source) {
   return base_name(source);
 }
 
+std::vector<UsedFile> parse_used_files(std::string_view xml) {
+  pugi::xml_document document;
+  const pugi::xml_node domain = load(document, xml);
+  std::vector<UsedFile> files;
+  for (const pugi::xml_node& disk : domain.child("devices").children("disk")) {
+    const bool writes = disk.child("readonly").empty();
+    for (const pugi::xpath_node& found : disk.select_nodes(".//source")) {
+      const pugi::xml_node source = found.node();
+      // Of a chain only the top is written, and what it is being mirrored to.
+      const std::string_view above = source.parent().name();
+      for (const char* name : {"file", "dev"})
+        if (const std::string path = source.attribute(name).value(); !path.empty())
+          files.push_back({path, writes && above != "backingStore"});
+    }
+  }
+  if (const std::string nvram = parse_nvram(domain.child("os")); !nvram.empty()) files.push_back({nvram, true});
+  return files;
+}
+
 DomainDescription parse_domain(std::string_view xml) {
   pugi::xml_document document;
-  const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size());
-  const pugi::xml_node domain = document.child("domain");
-  if (!parsed || !domain) {
-    throw Fault(FaultKind::source, fmt::format("domain XML: cannot be read: {}", parsed ? "no <domain>" : parsed.description()));
-  }
+  const pugi::xml_node domain = load(document, xml);
   DomainDescription out;
   out.name = domain.child_value("name");
   out.uuid = domain.child_value("uuid");
@@ -178,16 +203,16 @@ DomainDescription parse_domain(std::string_view xml) {
 }
 
 std::vector<DomainDisk> select_disks(const DomainDescription& domain, const std::vector<std::string>& only,
-                                     const std::vector<std::string>& except) {
+                                     const std::vector<std::string>& except, bool at_rest) {
   refuse_unknown(domain, only, "--disk");
   refuse_unknown(domain, except, "--exclude");
   std::vector<DomainDisk> chosen;
   for (const DomainDisk& disk : domain.disks) {
     if (contains(except, disk.target) || (!only.empty() && !contains(only, disk.target))) continue;
     if (disk.source.empty() && only.empty()) continue;
-    if (!disk.obstacle.empty()) {
+    if (const std::string& obstacle = at_rest ? disk.at_rest.obstacle : disk.obstacle; !obstacle.empty()) {
       throw Fault(FaultKind::source, fmt::format("domain {}: disk {} cannot be backed up: {} (--exclude {} leaves it out)",
-                                                 domain.name, disk.target, disk.obstacle, disk.target));
+                                                 domain.name, disk.target, obstacle, disk.target));
     }
     chosen.push_back(disk);
   }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a backup needs to know of a domain, read from its live XML (https://libvirt.org/formatdomain.html). Pure: text in,
+// What a backup needs to know of a domain, read from its XML (https://libvirt.org/formatdomain.html). Pure: text in,
 // values out, no libvirt. Thread-safety: plain values and functions without state.
 #pragma once
 
@@ -10,6 +10,8 @@
 #include <vector>
 
 #include <sys/types.h>
+
+#include "engine/vm/disk_at_rest.h"
 
 namespace nasbackup::vm {
 
@@ -28,6 +30,7 @@ struct DomainDisk {
   bool transient = false;
   unsigned position = 0;  ///< among the disks listed here, in domblklist's order; 0 is the root disk
   std::string obstacle;   ///< why a pull job cannot back it up; empty: it can
+  DiskAtRest at_rest;     ///< how it is read while the domain is shut off
 };
 
 enum class AgentChannel { absent, disconnected, connected };
@@ -44,6 +47,15 @@ struct DomainDescription {
   AgentChannel agent = AgentChannel::absent;
 };
 
+/// A file or device that a domain uses.
+struct UsedFile {
+  std::string path;
+  bool writes = false;  ///< else it only reads it
+};
+
+/// All of a domain: disks of every kind with what they stand on, firmware variables.
+std::vector<UsedFile> parse_used_files(std::string_view xml);
+
 /// Reads the XML of virDomainGetXMLDesc. Fault(source) when it is not a domain.
 DomainDescription parse_domain(std::string_view xml);
 
@@ -52,8 +64,9 @@ std::string volume_id(std::string_view type, std::string_view source);
 
 /// The disks of a backup: all, or those of `only`, without those of `except`; in the domain's order. A name that no disk
 /// has is Fault(usage) and names the ones there are; a disk that cannot be backed up, or no disk at all, is Fault(source).
-/// A disk without a medium is passed over unless `only` names it.
+/// A disk without a medium is passed over unless `only` names it. `at_rest`: the domain is shut off, and what counts is whether
+/// a disk can be read without it.
 std::vector<DomainDisk> select_disks(const DomainDescription& domain, const std::vector<std::string>& only,
-                                     const std::vector<std::string>& except);
+                                     const std::vector<std::string>& except, bool at_rest = false);
 
 }  // namespace nasbackup::vm

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "engine/io/fault.h"
+#include "engine/vm/checkpoint.h"
 #include "engine/vm/freeze.h"
 #include "engine/vm/job_end.h"
 #include "engine/vm/job_places.h"
@@ -35,11 +36,13 @@ struct Work {
   std::string uuid;
   std::string socket;
   std::string run_id;
+  std::string checkpoint_name;
 
   std::mutex mutex;  // guards what follows
   std::condition_variable changed;
   bool frozen = false;
   bool job = false;
+  bool checkpoint = false;
   bool ended = false;
   std::string reason = "libvirtd does not answer";
 };
@@ -61,28 +64,45 @@ JobPlaces places_of(const Work& work) {
   return {work.socket, directory, is_private ? directory : std::string()};
 }
 
-/// True when nothing is held any more.
-bool try_once(Work& work, bool was_frozen, bool had_job) {
-  Domain domain = Domain::by_uuid(work.uri, work.uuid);
-  const bool ended = !had_job || abort_own_job(domain, work.socket, kEndPatience);
-  if (!ended) set_reason(work, "libvirt does not end the job");
-  if (ended && had_job) remove_job_places(places_of(work), work.run_id);
-  if (ended) give_back(work, &Work::job);
-  std::string answer;
-  const bool thawed = !was_frozen || thaw_once(domain, kAgentPatience, &answer);
-  set_reason(work, answer);
-  if (thawed) give_back(work, &Work::frozen);
-  return thawed && ended;
+/// What was held when the work began: it is looked at again although it was given back.
+struct Held {
+  bool frozen = false;
+  bool job = false;
+  bool checkpoint = false;
+  bool any() const noexcept { return frozen || job || checkpoint; }
+};
+
+/// After the job, which uses it.
+bool drop_checkpoint(Domain& domain, Work& work) {
+  if (!delete_checkpoint(domain, work.checkpoint_name)) return false;
+  give_back(work, &Work::checkpoint);
+  return true;
 }
 
-bool try_once_quietly(Work& work, bool was_frozen, bool had_job) {
+/// True when nothing is held any more.
+bool try_once(Work& work, const Held& held) {
+  Domain domain = Domain::by_uuid(work.uri, work.uuid);
+  const bool ended = !held.job || abort_own_job(domain, work.socket, kEndPatience);
+  if (!ended) set_reason(work, "libvirt does not end the job");
+  if (ended && held.job) remove_job_places(places_of(work), work.run_id);
+  if (ended) give_back(work, &Work::job);
+  const bool dropped = !held.checkpoint || (ended && drop_checkpoint(domain, work));
+  std::string answer;
+  const bool thawed = !held.frozen || thaw_once(domain, kAgentPatience, &answer);
+  set_reason(work, answer);
+  if (thawed) give_back(work, &Work::frozen);
+  return thawed && ended && dropped;
+}
+
+bool try_once_quietly(Work& work, const Held& held) {
   try {
-    return try_once(work, was_frozen, had_job);
+    return try_once(work, held);
   } catch (const Fault& fault) {
     set_reason(work, fault.what());
     if (fault.kind() != FaultKind::not_found) return false;
     give_back(work, &Work::frozen);  // a domain that does not exist holds nothing
     give_back(work, &Work::job);
+    give_back(work, &Work::checkpoint);
     return true;
   } catch (const std::exception& error) {
     set_reason(work, error.what());
@@ -90,15 +110,15 @@ bool try_once_quietly(Work& work, bool was_frozen, bool had_job) {
   }
 }
 
-void work_until(Work& work, bool was_frozen, bool had_job, Clock::time_point end) {
+void work_until(Work& work, const Held& held, Clock::time_point end) {
   while (Clock::now() < end) {
-    if (!try_once_quietly(work, was_frozen, had_job)) {
+    if (!try_once_quietly(work, held)) {
       std::this_thread::sleep_for(kTryAgainAfter);
       continue;
     }
     if (Clock::now() + kSettleTime >= end) break;
     std::this_thread::sleep_for(kSettleTime);
-    if (try_once_quietly(work, was_frozen, had_job)) break;
+    if (try_once_quietly(work, held)) break;
   }
   const std::lock_guard lock(work.mutex);
   work.ended = true;
@@ -106,9 +126,10 @@ void work_until(Work& work, bool was_frozen, bool had_job, Clock::time_point end
 }
 
 std::string what_is_held(const Work& work) {
-  if (!work.frozen && !work.job) return {};
+  if (!work.frozen && !work.job && !work.checkpoint) return {};
   std::string text = work.frozen ? "guest frozen" : "";
   if (work.job) text += text.empty() ? "backup job" : " and backup job";
+  if (work.checkpoint) text += (text.empty() ? "checkpoint " : " and checkpoint ") + work.checkpoint_name;
   return text + ": domain " + work.uuid + ": " + work.reason;
 }
 
@@ -118,6 +139,8 @@ std::shared_ptr<Work> read_state(const LifelineState& state) {
   work->uuid = state.domain_uuid.data();
   work->socket = state.job_socket.data();
   work->run_id = state.run_id.data();
+  work->checkpoint_name = state.checkpoint_name.data();
+  work->checkpoint = state.checkpoint.load();
   work->frozen = state.guest_frozen.load();
   work->job = state.guest_job.load();
   return work;
@@ -126,15 +149,17 @@ std::shared_ptr<Work> read_state(const LifelineState& state) {
 }  // namespace
 
 std::string release(LifelineState& state, std::chrono::seconds deadline) noexcept {
-  if (!state.guest_frozen.load() && !state.guest_job.load()) return {};
+  if (!Held{state.guest_frozen, state.guest_job, state.checkpoint}.any()) return {};
   try {
     const std::shared_ptr<Work> work = read_state(state);
     const Clock::time_point end = Clock::now() + deadline;
-    std::thread([work, end, frozen = work->frozen, job = work->job] { work_until(*work, frozen, job, end); }).detach();
+    const Held held{work->frozen, work->job, work->checkpoint};
+    std::thread([work, end, held] { work_until(*work, held, end); }).detach();
     std::unique_lock lock(work->mutex);
     work->changed.wait_until(lock, end + std::chrono::milliseconds(200), [&] { return work->ended; });
     if (!work->frozen) state.guest_frozen.store(false);
     if (!work->job) state.guest_job.store(false);
+    if (!work->checkpoint) state.checkpoint.store(false);
     return what_is_held(*work);
   } catch (const std::exception& error) {
     return std::string("guest: cannot be released: ") + error.what();

@@ -74,12 +74,12 @@ class CliTest(unittest.TestCase):
     # ---- running -----------------------------------------------------------------------------------------------------------
 
     def run_command(self, *words, timeout=60, **more):
-        more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        more = {**({} if "input" in more else {"stdin": subprocess.DEVNULL}), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         return subprocess.run([NASBACKUP, *map(str, words)], text=True, timeout=timeout, **more)
 
     def begin(self, *words, **more):
         """Starts the command; it is killed at the end of the test if it still runs."""
-        more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        more = {**({} if "input" in more else {"stdin": subprocess.DEVNULL}), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         process = subprocess.Popen([NASBACKUP, *map(str, words)], text=True, **more)
         self.addCleanup(self.end, process)
         return process

@@ -23,8 +23,8 @@ class Memory(CliTest):
         return int(done.stdout.split()[-1]) / 1024
 
     def test_is_kept_with_many_disks(self):
-        for options in (("--memory", "128M", "-c", "--cluster-size", "2M"), ("--memory", "80M", "-c=zstd", "--cluster-size", "1M", "-j", "4"),
-                        ("--memory", "48M"), ("--memory", "64M", "--cluster-size", "2M")):
+        for options in (("--memory", "128M", "-c", "--cluster-size", "2M", "--verify"), ("--memory", "80M", "-c=zstd", "--cluster-size", "1M", "-j", "4"),
+                        ("--memory", "48M", "--verify"), ("--memory", "64M", "--cluster-size", "2M")):
             with self.subTest(options=options):
                 self.assertLess(self.make_sets(*options), int(options[1][:-1]))
 

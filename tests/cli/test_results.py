@@ -70,7 +70,7 @@ class AJsonResult(JobResultTest):
             self.assert_status(result, DONE)
             report = self.json_of(result)
             self.assertLessEqual(self.KEYS | {place, "verified", "warnings", "disks"}, set(report))
-            self.assertEqual((report["outcome"], report["verified"], report["warnings"]), ("done", False, []))
+            self.assertEqual((report["outcome"], report["verified"], report["warnings"]), ("done", None, []))
             self.assertEqual((report["virtual_size"], report["data_bytes"], report["zero_bytes"]), (16 * MIB, 4 * MIB, 12 * MIB))
             (disk,) = report["disks"]
             self.assertLessEqual(self.KEYS | {"name", "source", "image"}, set(disk))

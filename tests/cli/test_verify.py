@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
 """What was backed up is read back and put back; whatever alters it on the way is found, and where."""
+import collections
+import itertools
 import json
 import os
 import random
@@ -9,8 +11,13 @@ import subprocess
 import unittest
 
 from cli import *
+from first_read import FirstReads, pages_of
+
+sys.path.insert(0, str(ROOT / "tests" / "campaign"))
+import damage  # noqa: E402
 
 WEAK = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
+NUMBERS = itertools.count()
 KINDS = ((), ("-c",), ("-c=zstd",), ("-e", "key"), ("-c", "-e", "key"))
 
 
@@ -34,10 +41,14 @@ class StoredTest(CliTest):
             out.truncate(size)
         return disk
 
-    def backup(self, *options):
+    def a_name(self):
+        """Sets of one name are a second apart at least: those of others need not be waited for."""
+        return f"web{os.getpid()}-{next(NUMBERS)}"
+
+    def backup(self, *options, name=None):
         words = [word for disk in self.disks for word in ("--disk", disk)]
         more = (*options, *WEAK) if "-e" in options else options
-        result = self.run_command("backup", *words, "--name", "web", "--to", self.nas, "--min-free", "0", "--json", *more, cwd=self.dir)
+        result = self.run_command("backup", *words, "--name", name or self.a_name(), "--to", self.nas, "--min-free", "0", "--json", *more, cwd=self.dir)
         self.assert_status(result, DONE)
         return Path(json.loads(result.stdout)["set"])
 
@@ -98,12 +109,12 @@ class ASet(StoredTest):
         self.change(image, extent["offset"] + 100)
         found = self.damages(made)
         self.assertEqual(len(found), 1, found)
-        damage = found[0]
+        first = found[0]
         piece = (extent["start"] + 100) // 65536 * 65536
-        self.assertEqual(damage["guest_offset"], piece)
-        self.assertLessEqual(damage["guest_length"], 65536)
-        self.assertEqual(damage["file"], str(image))
-        self.assertEqual(damage["file_offset"], extent["offset"] + piece - extent["start"])
+        self.assertEqual(first["guest_offset"], piece)
+        self.assertLessEqual(first["guest_length"], 65536)
+        self.assertEqual(first["file"], str(image))
+        self.assertEqual(first["file_offset"], extent["offset"] + piece - extent["start"])
         self.assertRegex(self.verify(made).stdout, r"guest bytes \d+ to \d+ \(.*at byte \d+\): differs from what was backed up")
         self.assert_one_line(self.restore(made, "--to", self.out), DAMAGED, "differ from what was backed up")
         self.assert_nothing_left()
@@ -116,50 +127,230 @@ class ASet(StoredTest):
             for at in range(0x50000, size - 100, size // 7):
                 self.change(image, at)
         found = self.damages(made)
-        self.assertEqual({damage["file"] for damage in found if damage["file"]}, set(map(str, images)))
+        self.assertEqual({one["file"] for one in found if one["file"]}, set(map(str, images)))
         self.assertGreater(len(found), 4)
 
     def test_with_a_missing_or_short_or_foreign_file_is_damaged(self):
         for options in ((), ("-e", "key")):
-            for pattern in ("*.digests", "manifest.json", "*.qcow2"):
-                for act in ("remove", "cut", "swap"):
-                    with self.subTest(options=options, pattern=pattern, act=act):
-                        made, other = self.backup(*options), self.backup(*options)
-                        file = sorted(made.glob(pattern))[0]
-                        if act == "remove":
-                            file.unlink()
-                        elif act == "cut":
-                            os.truncate(file, file.stat().st_size - 1)
-                        else:
-                            file.write_bytes((other / file.name).read_bytes())
-                        result = self.verify(made, *self.opened(options))
-                        # Without a key, the same disks give the same images: nothing was altered then.
-                        harmless = act == "swap" and not options and pattern != "manifest.json"
-                        if pattern == "manifest.json" and act == "remove":
-                            self.assertIn(result.returncode, (DAMAGED, NOT_FOUND), result.stderr)
-                        else:
-                            self.assertEqual(result.returncode, DONE if harmless else DAMAGED, result.stdout + result.stderr)
+            # Of one name: those of the same second of two VMs have the same.
+            made, other = self.backup(*options, name="web"), self.backup(*options, name="web")
+            for pattern, act in itertools.product(("*.digests", "manifest.json", "*.qcow2"), ("remove", "cut", "swap")):
+                with self.subTest(options=options, pattern=pattern, act=act):
+                    file = sorted(made.glob(pattern))[0]
+                    content = file.read_bytes()
+                    if act == "remove":
+                        file.unlink()
+                    else:
+                        file.write_bytes(content[:-1] if act == "cut" else (other / file.name).read_bytes())
+                    result = self.verify(made, *self.opened(options))
+                    file.write_bytes(content)
+                    # Without a key, the same disks give the same images: nothing was altered then.
+                    harmless = act == "swap" and not options and pattern != "manifest.json"
+                    if pattern == "manifest.json" and act == "remove":
+                        self.assertIn(result.returncode, (DAMAGED, NOT_FOUND), result.stderr)
+                    else:
+                        self.assertEqual(result.returncode, DONE if harmless else DAMAGED, result.stdout + result.stderr)
+            self.assert_status(self.verify(made, *self.opened(options)), DONE)
 
     def test_has_every_single_changed_byte_found(self):
-        """The short form: some hundred places, over all files of a set; what is not found must not alter what comes back."""
-        chance = random.Random(os.environ.get("SEED", "1"))
-        for options in KINDS:
-            made = self.backup(*options)
-            for file in sorted(made.iterdir()):
-                size = file.stat().st_size
-                for _ in range(4):
-                    at, mask = chance.randrange(size), 1 << chance.randrange(8)
-                    with self.subTest(options=options, file=file.name, at=at, mask=mask):
-                        self.change(file, at, mask)
-                        result = self.verify(made, *self.opened(options))
-                        self.assertIn(result.returncode, (DONE, DAMAGED, WRONG_KEY), result.stdout + result.stderr)
-                        if result.returncode == DONE:
-                            back = self.dir / "back"
-                            back.mkdir(exist_ok=True)
-                            self.assert_status(self.restore(made, "--to", back, "-O", "raw", "--force", *self.opened(options)), DONE)
-                            for index, disk in enumerate(self.disks):
-                                self.assertEqual((back / f"disk{index}.raw").read_bytes(), disk.read_bytes())
-                        self.change(file, at, mask)
+        """The short form of ./campaign damage: some hundred places, over all files of a set of each kind."""
+        sets = damage.Sets(self.out)
+        places = damage.places_in(sets, random.Random(os.environ.get("SEED", "1")))
+        found = collections.Counter()
+        for place in itertools.islice(places, 105):
+            with self.subTest(place=str(place)):
+                status, complaint = damage.probe(sets, place)
+                self.assertIsNone(complaint)
+                found[place.what] += status == DAMAGED
+        self.assertEqual(len(found), 7, found)
+        for what in ("image data", "image tables", "digest file", "manifest", "XML", "firmware variables"):
+            self.assertGreater(found[what], 0)
+
+
+class TheTables(StoredTest):
+    """An image whose refcounts are wrong reads well; who writes into it loses data."""
+
+    def change_refcount(self, image, to, cluster=None):
+        """Of a host cluster, or of that of the first guest data."""
+        with open(image, "r+b") as file:
+            file.seek(48)
+            file.seek(int.from_bytes(file.read(8), "big"))
+            block = int.from_bytes(file.read(8), "big")
+            extents = json.loads(subprocess.run(["qemu-img", "map", "--output=json", image], check=True, capture_output=True).stdout)
+            extent = next(extent for extent in extents if extent["data"] and extent.get("offset"))
+            file.seek(block + 2 * (extent["offset"] // 65536 if cluster is None else cluster))
+            file.write(to.to_bytes(2, "big"))
+
+    def test_are_damaged_when_a_cluster_in_use_is_called_free(self):
+        made = self.backup()
+        image = sorted(made.glob("*.qcow2"))[0]
+        self.change_refcount(image, 0)
+        found = self.damages(made)
+        self.assertTrue(any("refcount" in one["what"] and one["file_offset"] for one in found), found)
+        self.assertEqual({one["file"] for one in found}, {str(image)})
+        self.assertEqual(self.verify(image).returncode, DAMAGED)
+
+    def test_that_waste_a_cluster_are_worth_a_warning(self):
+        self.assert_status(self.run_command("convert", self.disks[0], self.image), DONE)
+        clusters = self.image.stat().st_size // 65536
+        os.truncate(self.image, 65536 * (clusters + 1))
+        self.change_refcount(self.image, 1, clusters)
+        result = self.verify(self.image, "--against", self.disks[0])
+        self.assert_status(result, WARNINGS, "leaked clusters: 1")
+        self.assertEqual(result.stdout.splitlines()[-1], "no errors were found")
+
+    def test_are_not_checked_when_memory_does_not_suffice(self):
+        image = self.dir / "wide.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512", image, "1M"], check=True)
+        os.truncate(image, 10 << 30)
+        result = self.verify(image, "--memory", "48M")
+        self.assert_status(result, WARNINGS, "its tables were not checked: that takes [0-9]+ MiB")
+
+
+class TheReading(StoredTest):
+    """What is in this host's memory says nothing of what lies on the disk."""
+
+    def file_system(self, kind):
+        place = self.dir / kind
+        place.mkdir()
+        if kind == "ext4":  # of blocks as large as pages: of half a page mincore tells nothing
+            subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", self.dir / "ext4.img", "64M"], check=True, capture_output=True)
+            subprocess.run(["mount", "-o", "loop", self.dir / "ext4.img", place], check=True)
+        else:
+            subprocess.run(["mount", "-t", kind, "none", place], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", place], check=True)
+        return place
+
+    def watched(self, *options):
+        """Verifies a set there that is in memory; its files, the result, and what was in memory when each was first read from."""
+        made = self.backup(*options)
+        files = [path for path in sorted(made.iterdir()) if path.name != "manifest.json"]  # by which the set is found
+        for path in files:
+            path.read_bytes()
+            self.assertEqual(*pages_of(path), f"{path.name} is in memory")
+        with FirstReads(files) as reads:
+            result = self.verify(made, "--json", *self.opened(options))
+        self.assertEqual(sorted(reads.found), [path.name for path in files])
+        return files, result, reads.found
+
+    def test_begins_when_no_page_of_a_file_is_in_memory(self):
+        self.nas = self.file_system("ext4")
+        for options in ((), ("-c", "-e", "key")):
+            files, result, found = self.watched(*options)
+            self.assert_status(result, DONE)
+            self.assertEqual({pages for pages, _ in found.values()}, {0}, found)
+            self.assertGreater(sum(pages for _, pages in found.values()), 100)
+            self.assertEqual({file["read"] for file in self.json_of(result)["files"]}, {"dropped"})
+            self.assertLessEqual(set(map(str, files)), {file["path"] for file in self.json_of(result)["files"]})
+
+    def test_from_memory_alone_is_told_of(self):
+        self.nas = self.file_system("tmpfs")
+        files, result, found = self.watched()
+        self.assert_status(result, WARNINGS, "read from memory, as far as it was there")
+        self.assertGreater(min(pages for pages, _ in found.values()), 0)
+        self.assertEqual({file["read"] for file in self.json_of(result)["files"]}, {"cached"})
+
+    def test_lets_go_of_what_an_image_stands_on_too(self):
+        base, top = self.file_system("ext4") / "base.raw", self.dir / "ext4" / "top.qcow2"
+        base.write_bytes(self.disks[0].read_bytes())
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top], check=True)
+        report = self.json_of(self.verify(top, "-f", "qcow2", "--json"))
+        self.assertEqual(report["files"], [{"path": str(top), "read": "dropped"}, {"path": str(base), "read": "dropped"}])
+
+
+class AnotherSource(StoredTest):
+    def test_proves_an_image(self):
+        for options in ((), ("-c", "-e", "key", *WEAK)):
+            self.assert_status(self.run_command("convert", self.disks[0], self.image, *options, "--force", cwd=self.dir), DONE)
+            result = self.verify(self.image, "--against", self.disks[0], *self.opened(options), "--json")
+            self.assert_status(result, DONE)
+            self.assertTrue(self.json_of(result)["proved"])
+            self.assertEqual(self.verify(self.image, "--against", self.disks[0], *self.opened(options)).stdout.splitlines()[-1], "no errors were found")
+
+    def test_that_differs_is_told_of_and_where(self):
+        self.assert_status(self.run_command("convert", self.disks[0], self.image), DONE)
+        for at in (MIB, 4 * MIB + 77):
+            self.change(self.disks[0], at)
+        found = self.damages(self.image, "--against", self.disks[0])
+        self.assertEqual([(one["guest_offset"], one["guest_length"]) for one in found], [(MIB, 65536), (4 * MIB, 65536)])
+        self.assertRegex(found[0]["line"], rf"guest bytes {MIB} to {MIB + 65536} \(.*differs from .*vda\.raw")
+
+    def test_of_another_size_is_told_of(self):
+        self.assert_status(self.run_command("convert", self.disks[0], self.image), DONE)
+        os.truncate(self.disks[0], 6 * MIB)
+        (found,) = self.damages(self.image, "--against", self.disks[0])
+        self.assertRegex(found["what"], rf"virtual size: {5 * MIB + 512}, .*vda\.raw has {6 * MIB}")
+
+    def test_is_named_for_each_disk_of_a_set(self):
+        made = self.backup("-c")
+        both = ("--against", f"disk0={self.disks[0]}", "--against", f"disk1={self.disks[1]}")
+        self.assert_status(self.verify(made, *both, "-f", "raw"), DONE)
+        self.assert_one_line(self.verify(made, "--against", self.disks[0]), USAGE, "write --against NAME=SRC")
+        self.assert_one_line(self.verify(made, "--against", f"vdz={self.disks[0]}"), USAGE, r"vdz: there is no such disk \(there is disk0, disk1\)")
+        self.change(self.disks[1], 2 * MIB)
+        (found,) = self.damages(made, *both)
+        self.assertEqual((found["disk"], found["guest_offset"]), ("disk1", 2 * MIB))
+        self.assertRegex(found["what"], r"differs from .*vdb\.raw")
+
+    def test_may_be_encrypted_and_served(self):
+        self.assert_status(self.run_command("convert", self.disks[0], self.image), DONE)
+        self.assert_status(self.run_command("convert", self.disks[0], self.dir / "e.qcow2", "-e", "wrong", *WEAK, cwd=self.dir), DONE)
+        self.assert_status(self.verify(self.image, "--against", "e.qcow2", "--source-key", "wrong"), DONE)
+        self.assert_one_line(self.verify(self.image, "--against", "e.qcow2", "--source-key", "key"), WRONG_KEY, "does not open it")
+        self.assert_one_line(self.verify(self.image, "--source-key", "key"), USAGE, "without --against")
+        done = subprocess.run(["nbdkit", "-U", "-", "file", self.disks[0], "--run", f"{NASBACKUP} verify {self.image} --against $uri"],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, DONE, done.stderr)
+
+
+class ASample(StoredTest):
+    def setUp(self):
+        super().setUp()
+        self.disks = [self.make_disk(data=24 * MIB, size=64 * MIB)]
+
+    def test_reads_as_much_as_was_asked_and_proves_no_more(self):
+        made = self.backup()
+        for part, least, most in (("0.5%", 65536, MIB), ("10%", 2 * MIB, 3 * MIB), ("50%", 11 * MIB, 13 * MIB)):
+            result = self.verify(made, "--sample", part, "--json")
+            self.assertEqual(result.returncode, WARNINGS, result.stderr)
+            report = self.json_of(result)
+            self.assertFalse(report["proved"])
+            self.assertGreaterEqual(report["data_bytes"], least)
+            self.assertLessEqual(report["data_bytes"], most)
+            last = self.verify(made, "--sample", part).stdout.splitlines()[-1]
+            self.assertEqual(last, f"{part[:-1]} % of the data read: no errors were found in what was read")
+        self.assert_status(self.verify(made, "--sample", "100%"), DONE)
+
+    def test_is_another_each_time_and_spread_over_the_data(self):
+        made = self.backup()
+        image = next(made.glob("*.qcow2"))
+        extents = json.loads(subprocess.run(["qemu-img", "map", "--output=json", image], check=True, capture_output=True).stdout)
+        with open(image, "r+b") as file:  # every piece is damaged
+            for extent in (extent for extent in extents if extent["data"]):
+                for at in range(0, extent["length"], 65536):
+                    file.seek(extent["offset"] + at)
+                    file.write(b"damage")
+        samples = [{one["guest_offset"] for one in self.damages(made, "--sample", "5%")} for _ in range(2)]
+        self.assertNotEqual(*samples)
+        for sample in samples:
+            self.assertLess(min(sample), 6 * MIB)
+            self.assertGreater(max(sample), 18 * MIB)
+
+    def test_still_finds_data_that_is_gone_from_the_tables(self):
+        made = self.backup()
+        image = next(made.glob("*.qcow2"))
+        with open(image, "r+b") as file:
+            file.seek(40)
+            file.seek(int.from_bytes(file.read(8), "big"))
+            table = int.from_bytes(file.read(8), "big") & 0x00FFFFFFFFFFFE00
+            file.seek(table + 8 * 100)
+            file.write(bytes(8))
+        found = self.damages(made, "--sample", "0.5%")
+        self.assertIn((100 * 65536, 65536), [(one["guest_offset"], one["guest_length"]) for one in found])
+
+    def test_of_nonsense_is_refused(self):
+        for part in ("5", "0%", "101%", "nan%", "x%", "-1%"):
+            self.assert_one_line(self.verify(self.disks[0], f"--sample={part}"), USAGE, "write a part such as 5%")
 
 
 class AnImage(StoredTest):

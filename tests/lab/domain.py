@@ -141,8 +141,15 @@ class Domain:
 
     # -- life ------------------------------------------------------------------------------------------------------
     def define(self):
-        self.connection.defineXML(self.xml())
-        return self
+        for attempt in range(5):
+            try:
+                self.connection.defineXML(self.xml())
+                return self
+            except libvirt.libvirtError as error:
+                # A daemon that has just been started under load has been seen to fail once without any reason.
+                if error.get_error_code() or attempt == 4:
+                    raise
+                time.sleep(0.5)
 
     def start(self, paused=False):
         """Defines and starts the domain; a real guest is waited for until its agent answers."""

@@ -24,9 +24,6 @@ class ABackup(lab.LabTest):
     def test_of_an_unknown_domain_is_refused(self):
         self.refused("nobody", NOT_FOUND, "nobody")
 
-    def test_of_a_domain_that_is_shut_off_is_refused(self):
-        self.refused(self.domain(start=False), SOURCE, "shut off")
-
     def test_beside_a_foreign_job_is_refused_and_the_job_goes_on(self):
         domain = self.domain()
         domain.begin_foreign_job(self.dir)

@@ -281,6 +281,7 @@ TEST(Qcow2Check, ReportsEachFaultOfATable) {
   expect_each({
       {"L1 table entry 0 at 0x3000: 0x4000: COPIED is not set", [](I& i) { i.put64(i.kL1, 4 * kCluster); }},
       {"L1 table entry 0 at 0x3000: 0x9000000000004000: reserved", [](I& i) { i.put64(i.kL1, 4 * kCluster | 9ull << 60); }},
+      {"L1 table entry 0 at 0x3000: 0x8000000000000000: names no L2 table", [](I& i) { i.put64(i.kL1, kEntryCopied); }},
       {"the L2 table is not aligned", [](I& i) { i.put64(i.kL1, (4 * kCluster + 512) | kEntryCopied); }},
       {"points beyond the end of the file", [](I& i) { i.put64(i.kL1, 40 * kCluster | kEntryCopied); }},
       {"what it points at overlaps other metadata", [](I& i) { i.put64(i.kL1, kCluster | kEntryCopied); }},
@@ -495,6 +496,10 @@ TEST(Qcow2Check, ReportsEachFaultOfASnapshot) {
   HandMade garbage = with_snapshot();
   garbage.put32(8 * kCluster + 36, 2000);
   EXPECT_EQ(garbage.check().count(FindingKind::check_error), 1u);
+  HandMade many = with_snapshot();
+  many.put32(60, kMaxSnapshots);
+  EXPECT_TRUE(many.check().tells_of("lies beyond the end of the file"));
+  EXPECT_LT(many.check().corruptions(), 500u);  // as many entries as there is room for
   HandMade on_itself = with_snapshot();
   on_itself.put64(8 * kCluster, 3 * kCluster);
   EXPECT_TRUE(on_itself.check().tells_of("overlaps other metadata"));
@@ -580,6 +585,110 @@ TEST(Qcow2Check, RefusesReferencesThatNoMemoryWouldCount) {
   ClusterMap overflowing(std::uint64_t{1} << 24, kMost);
   EXPECT_THROW(for (std::uint64_t i = 0; i < 200'000; ++i) overflowing.add_references(i, 1000), FormatError);
   EXPECT_THROW(ClusterMap((std::uint64_t{1} << 36) + 1), FormatError);
+}
+
+/// A table that is said to be as long as it may be, in a file of some KiB.
+TEST(Qcow2Check, ReadsNoMoreOfATableThanIsInTheFile) {
+  HandMade image;
+  image.put32(36, kMaxL1Bytes / 8);
+  image.put32(56, kMaxRefcountTableBytes / kCluster);
+  std::size_t most = 0;
+  const ReadUpTo read = [&](std::uint64_t offset, std::span<std::byte> into) {
+    most = std::max(most, into.size());
+    const std::size_t got = std::min<std::size_t>(into.size(), image.bytes().size() - offset);
+    std::memcpy(into.data(), image.bytes().data() + offset, got);
+    return got;
+  };
+  const MetadataCheck check = check_metadata(read, image.bytes().size(), parse_check_header(image.bytes()));
+  EXPECT_GE(check.findings.count(FindingKind::corruption), 2u);
+  EXPECT_LE(most, image.bytes().size());
+}
+
+// ---- repair -----------------------------------------------------------------------------------------------------------------
+
+/// The image with what a round of a repair hands out in its place.
+HandMade repaired(HandMade image, RepairRound round) {
+  const std::vector<std::byte> before = image.bytes();
+  const ReadUpTo read = [&](std::uint64_t offset, std::span<std::byte> into) {
+    const std::size_t got = std::min<std::size_t>(into.size(), before.size() - offset);
+    std::memcpy(into.data(), before.data() + offset, got);
+    return got;
+  };
+  const RepairRequest request{round, [&](std::uint64_t offset, std::span<const std::byte>, std::span<const std::byte> now) {
+    std::copy(now.begin(), now.end(), image.bytes().begin() + static_cast<std::ptrdiff_t>(offset));
+  }};
+  check_metadata(read, before.size(), parse_check_header(before), &request);
+  return image;
+}
+
+std::uint64_t refcount_of(HandMade& image, std::uint64_t cluster) {
+  return refcount_at(std::span(image.bytes()).subspan(HandMade::kRefcounts, kCluster), cluster, 4);
+}
+
+TEST(Qcow2Repair, LeavesARefcountBlockAloneOnWhichATableLies) {
+  HandMade image;
+  image.set_refcount(20, 1);  // what there is to repair
+  HandMade same = repaired(image, RepairRound::leaks);
+  EXPECT_EQ(refcount_of(same, 20), 0u);
+  image.put64(HandMade::kL1, HandMade::kRefcounts | kEntryCopied);  // as if the block were an L2 table
+  EXPECT_EQ(repaired(image, RepairRound::refcounts).bytes(), image.bytes());
+}
+
+TEST(Qcow2Repair, LeavesCopiedFlagsAloneWhereTwoTablesLie) {
+  HandMade image;
+  image.put64(HandMade::kL1, HandMade::kL1);  // L1 is its own L2 table, and is twice counted
+  image.set_refcount(3, 2);
+  image.put64(HandMade::kL1 + 8, 5 * kCluster);
+  EXPECT_TRUE(image.check().tells_of("COPIED is not set"));
+  EXPECT_EQ(repaired(image, RepairRound::copied).bytes(), image.bytes());
+  image.put64(HandMade::kL1, HandMade::kL1 | kEntryCopied);
+  image.set_refcount(3, 3);
+  EXPECT_TRUE(image.check().tells_of("L1 table entry 0 at 0x3000: 0x8000000000003000: COPIED is set"));
+  EXPECT_EQ(repaired(image, RepairRound::copied).bytes(), image.bytes());
+}
+
+TEST(Qcow2Repair, FreesNoClusterBehindTheFileThatAnEntryStillNames) {
+  HandMade image;
+  image.set_refcount(20, 1);
+  image.put64(HandMade::l2(0), 20 * kCluster | kEntryCopied);
+  image.set_refcount(5, 0);
+  ASSERT_TRUE(image.check().tells_of("lies beyond the end of the file"));
+  HandMade same = repaired(image, RepairRound::leaks);
+  EXPECT_EQ(refcount_of(same, 20), 1u);
+}
+
+TEST(Qcow2Repair, LeavesARefcountBlockAloneOnWhichATableThatIsTooLongLies) {
+  HandMade image;
+  image.set_refcount(20, 1);
+  image.put32(56, 16);  // clusters of the refcount table, which begins in front of the block
+  const Outcome outcome = image.check();
+  EXPECT_TRUE(outcome.tells_of("points beyond the end of the file"));
+  EXPECT_FALSE(outcome.tells_of("cluster 1 has")) << outcome.text();
+  EXPECT_EQ(repaired(image, RepairRound::leaks).bytes(), image.bytes());
+}
+
+TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherThousandsOfTimes) {
+  HandMade image = with_snapshot();
+  const auto add_snapshots = [&](std::uint32_t count) {
+    image.bytes().resize(10 * kCluster + 64 * count);
+    image.put32(60, count), image.put64(64, 10 * kCluster);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const std::uint64_t at = 10 * kCluster + 56 * i;
+      image.put64(at, 0), image.put32(at + 8, static_cast<std::uint32_t>(image.bytes().size() / 8)), image.put32(at + 36, 16);
+    }
+  };
+  add_snapshots(100);
+  EXPECT_TRUE(image.check().tells_of("overlaps other metadata"));
+  add_snapshots(20'000);
+  EXPECT_THROW(image.check(), FormatError);
+}
+
+TEST(Qcow2Repair, CountsASnapshotTableAsFarAsItCanBeRead) {
+  HandMade image = with_snapshot();
+  image.put32(8 * kCluster + 36, 2000);
+  const Outcome outcome = image.check();
+  EXPECT_EQ(outcome.count(FindingKind::check_error), 1u);
+  EXPECT_FALSE(outcome.tells_of("cluster 8 has")) << outcome.text();
 }
 
 // ---- anything ---------------------------------------------------------------------------------------------------------------

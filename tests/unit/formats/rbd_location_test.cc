@@ -60,7 +60,7 @@ TEST(RbdLocation, ThatCannotBeReadIsRefusedWithoutItsKey) {
       FAIL() << text.substr(0, 100);
     } catch (const FormatError& error) {
       EXPECT_EQ(std::string(error.what()).find("SECRET"), std::string::npos) << error.what();
-      EXPECT_LT(std::string(error.what()).size(), 1000u);
+      EXPECT_LT(std::string(error.what()).size(), 5000u);
     }
   }
 }
@@ -90,7 +90,7 @@ TEST(RbdLocation, ShowsWhereItsKeysStand) {
 TEST(RbdLocation, OfAnyBytesIsReadOrRefused) {
   std::mt19937 random(1);
   const std::string alphabet = "rbd:/@=\\:;key,a\0";
-  for (int round = 0; round < 20'000; ++round) {
+  for (int round = 0; round < 100'000; ++round) {
     std::string text = "rbd:";
     for (unsigned i = random() % 40; i > 0; --i) text += alphabet[random() % alphabet.size()];
     for (const auto& [offset, length] : find_rbd_keys(text)) ASSERT_LE(offset + length, text.size());

@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "engine/io/bounded_source.h"
 #include "engine/io/image_chain.h"
 #include "engine/io/image_source.h"
 #include "engine/io/memory_source.h"
@@ -43,6 +44,16 @@ asio::awaitable<Opened> open_file(Loop& loop, const Folder& folder, const std::v
   write_sparse(folder.file("disk"), disk);
   Opened opened;
   opened.source = open_file_image(loop, folder.file("disk"), "raw");
+  co_return opened;
+}
+
+/// What lies behind the disk is none of it.
+asio::awaitable<Opened> open_bounded(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  std::vector<std::byte> longer = disk;
+  longer.resize(disk.size() + 200'000, std::byte{9});
+  write_sparse(folder.file("disk"), longer);
+  Opened opened;
+  opened.source = std::make_unique<BoundedSource>(open_file_image(loop, folder.file("disk"), "raw"), disk.size());
   co_return opened;
 }
 
@@ -152,9 +163,9 @@ TEST_P(EverySource, IsWhatItWasWhenNobodyTouchedIt) {
 
 INSTANTIATE_TEST_SUITE_P(Sources, EverySource,
                          testing::Values(std::pair{"memory", Open{open_memory}}, std::pair{"file", Open{open_file}},
-                                         std::pair{"nbd", Open{open_nbd}}, std::pair{"qcow2", Open{open_qcow2}},
-                                         std::pair{"compressed", Open{open_compressed}}, std::pair{"extended", Open{open_extended}},
-                                         std::pair{"overlay", Open{open_overlay}}),
+                                         std::pair{"bounded", Open{open_bounded}}, std::pair{"nbd", Open{open_nbd}},
+                                         std::pair{"qcow2", Open{open_qcow2}}, std::pair{"compressed", Open{open_compressed}},
+                                         std::pair{"extended", Open{open_extended}}, std::pair{"overlay", Open{open_overlay}}),
                          [](const auto& one) { return one.param.first; });
 
 }  // namespace

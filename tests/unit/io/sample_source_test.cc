@@ -8,8 +8,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <set>
+
 #include "engine/io/memory_source.h"
 #include "engine/io/page_cache.h"
+#include "tests/unit/crypto/counting_random.h"
 #include "tests/unit/io/nodes.h"
 
 namespace nasbackup {
@@ -56,6 +59,68 @@ TEST(ChooseSample, StaysInsideOfFineFragments) {
   const auto sample = choose_sample(data, 2 * kMiB);
   expect_rising_and_inside(sample, data);
   EXPECT_GE(bytes_of(sample), kMiB);
+}
+
+constexpr std::uint64_t kGrid = 64u << 10;
+
+TEST(ARandomSample, IsOnePieceOfEachStretchOfTheData) {
+  const std::vector<GuestRange> data{range(0, 64 * kMiB), range(kGrid * 4096, kGrid * 4096 + 192 * kMiB)};
+  for (const double share : {0.002, 0.01, 0.05, 0.5, 0.9}) {
+    CountingRandom random;
+    const auto sample = choose_at_random(data, share, kGrid, random);
+    expect_rising_and_inside(sample, data);
+    const double read = static_cast<double>(bytes_of(sample)) / static_cast<double>(bytes_of(data));
+    EXPECT_NEAR(read, share, 0.02 * share + static_cast<double>(kGrid) / static_cast<double>(bytes_of(data)));
+    for (const GuestRange& part : sample) EXPECT_EQ(part.start.value % kGrid + part.length % kGrid, 0u);
+    if (share < 0.01) continue;
+    // 256 MiB in at least forty stretches: none of these windows can be missed.
+    for (std::uint64_t from = 0; from < 64 * kMiB; from += 16 * kMiB)
+      EXPECT_TRUE(
+          std::any_of(sample.begin(), sample.end(),
+                      [&](const GuestRange& part) { return part.start.value < from + 16 * kMiB && part.end().value > from; }))
+          << share << " " << from;
+  }
+}
+
+TEST(ARandomSample, IsAnotherForOtherRandomBytes) {
+  const std::vector<GuestRange> data{range(0, 256 * kMiB)};
+  CountingRandom one(1), two(2), again(1);
+  const auto sample = choose_at_random(data, 0.05, kGrid, one);
+  EXPECT_NE(sample, choose_at_random(data, 0.05, kGrid, two));
+  EXPECT_EQ(sample, choose_at_random(data, 0.05, kGrid, again));
+}
+
+TEST(ARandomSample, OfEverythingIsEverythingAndOfLittleIsAPiece) {
+  CountingRandom random;
+  const std::vector<GuestRange> data{range(0, kMiB), range(2 * kMiB, 2 * kMiB + 512)};  // where the disk ends
+  EXPECT_EQ(choose_at_random(data, 1, kGrid, random), data);
+  const auto little = choose_at_random(data, 1e-9, kGrid, random);
+  ASSERT_EQ(little.size(), 1u);
+  EXPECT_LE(little.front().length, kGrid);
+  EXPECT_TRUE(choose_at_random({}, 0.5, kGrid, random).empty());
+}
+
+TEST(ARandomSample, ReachesEveryPiece) {
+  const std::vector<GuestRange> data{range(0, 3 * kGrid), range(5 * kGrid, 7 * kGrid)};
+  CountingRandom random;
+  std::set<std::uint64_t> reached;
+  for (int i = 0; i < 200; ++i)
+    for (const GuestRange& part : choose_at_random(data, 0.2, kGrid, random)) reached.insert(part.start.value / kGrid);
+  EXPECT_EQ(reached, (std::set<std::uint64_t>{0, 1, 2, 5, 6}));
+}
+
+TEST(Ranges, OnAGridAreWidenedAndJoined) {
+  const auto wide =
+      on_grid({range(10, 20), range(kGrid - 1, kGrid + 1), range(5 * kGrid, 5 * kGrid + 7)}, kGrid, 5 * kGrid + 512);
+  EXPECT_EQ(wide, (std::vector<GuestRange>{range(0, 2 * kGrid), range(5 * kGrid, 5 * kGrid + 512)}));
+}
+
+TEST(Ranges, WithoutOthersAreWhatIsLeft) {
+  const std::vector<GuestRange> all{range(0, 10), range(20, 30), range(40, 50)};
+  EXPECT_EQ(without(all, {range(0, 2), range(5, 6), range(20, 30), range(48, 50)}),
+            (std::vector<GuestRange>{range(2, 5), range(6, 10), range(40, 48)}));
+  EXPECT_EQ(without(all, {}), all);
+  EXPECT_TRUE(without(all, all).empty());
 }
 
 class SampleSourceTest : public testing::Test {
@@ -110,6 +175,20 @@ TEST(PageCache, HoldsAFileThatWasJustReadAndLetsItGo) {
   if (share == 1) GTEST_SKIP() << "this file system keeps everything in memory";
   EXPECT_LT(share, 0.1);
   EXPECT_EQ(read_file(path), std::vector<std::byte>(4 * kMiB, std::byte{7}));
+}
+
+TEST(PageCache, TellsWhetherAllOfAFileWentAway) {
+  const Folder folder;
+  const std::string path = folder.file("disk");
+  write_sparse(path, std::vector<std::byte>(4 * kMiB, std::byte{7}));
+  const bool went = let_file_go(path, nullptr);
+  if (!went && cached_share(path, {range(0, 4 * kMiB)}, nullptr) == 1)
+    GTEST_SKIP() << "this file system keeps everything in memory";
+  EXPECT_TRUE(went);
+  EXPECT_EQ(cached_share(path, {range(0, 4 * kMiB)}, nullptr), 0);
+  std::ofstream(folder.file("empty")).close();
+  EXPECT_TRUE(let_file_go(folder.file("empty"), nullptr));
+  EXPECT_FALSE(let_file_go("/nonexistent/disk", nullptr));
 }
 
 TEST(PageCache, IsUnknownWhereThereIsNoFile) {

@@ -87,6 +87,10 @@ std::string text_of(const Manifest& manifest) {
   return write_manifest(manifest, manifest.encryption == "luks" ? &key : nullptr);
 }
 
+Json parent_of(const std::string& name) {
+  return {{"set", name}, {"sha256", std::string(64, 'a')}, {"hmac_sha256", std::string(64, 'b')}};
+}
+
 Json example_json() { return Json::parse(text_of(example())); }
 
 /// Sealed again, so that it is not the seal that shows what is wrong.
@@ -102,6 +106,20 @@ Manifest without_seal(Manifest manifest) {
   manifest.seal.sha256.clear();
   manifest.seal.hmac.clear();
   return manifest;
+}
+
+TEST(Manifest, OfAnIncrementNamesAnotherSetAsItsParent) {
+  Manifest increment = plain_example();
+  increment.kind = kIncrement;
+  increment.parent = ManifestParent{"2026.03.08.07.05.01", std::string(64, 'a'), ""};
+  EXPECT_EQ(increment, without_seal(read_manifest(text_of(increment), "manifest.json")));
+  for (const Json& parent : {parent_of(increment.set), parent_of("../2026.03.08.07.05.01"), Json(nullptr),
+                             Json{{"set", "2026.03.08.07.05.01"}}, Json("2026.03.08.07.05.01")}) {
+    auto json = example_json();
+    json["kind"] = "increment";
+    json["parent"] = parent;
+    EXPECT_FAULT(FaultKind::damaged, parse(json)) << parent;
+  }
 }
 
 TEST(Manifest, ReadsBackWhatItWrote) {
@@ -184,7 +202,7 @@ TEST(Manifest, WithAHostileValueIsDamaged) {
   };
   const std::vector<Case> cases = {
       {"/set", "../../etc"},
-      {"/set", "2026.03.09.07.05.02"},
+      {"/set", ".hidden"},
       {"/time", "2026-03-09T07:05:01+00:00"},
       {"/run", "../x"},
       {"/consistency", "perfect"},
@@ -210,6 +228,8 @@ TEST(Manifest, WithAHostileValueIsDamaged) {
       {"/files/0/sha256", std::string(63, 'a')},
       {"/files/0/sha256", std::string(64, 'A')},
       {"/parent", "2026.03.08.07.05.01"},
+      {"/parent", parent_of("2026.03.08.07.05.01")},  // of a full set
+      {"/kind", "increment"},
       {"/disks/0/luks_uuid", "6d2a3c7e"},
       {"/disks/0/luks_uuid", std::string(36, 'x')},
       {"/disks/0/luks_uuid", ""},

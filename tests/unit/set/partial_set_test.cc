@@ -94,6 +94,29 @@ TEST_F(PartialSetOf, AVmListsFilesThatAreNoImages) {
             manifest.files);
 }
 
+TEST_F(PartialSetOf, AVmIsProvenWhileNobodySeesItAndNotPublishedWhenThatFails) {
+  std::vector<std::string> proven;
+  {
+    const auto set = PartialSet::begin(options(kRunA), nullptr);
+    add_image(*set);
+    const auto prove = [&](const std::string& path, const std::string& name) {
+      proven.push_back(name);
+      EXPECT_EQ(name, read_manifest(read(path + "/manifest.json"), "manifest").set);
+      EXPECT_TRUE(list(target_, nullptr).empty());
+    };
+    EXPECT_EQ(vm_path() + '/' + set->name().text(), set->publish(manifest_with("root.1.qcow2"), nullptr, prove));
+    EXPECT_EQ(std::vector<std::string>{set->name().text()}, proven);
+  }
+  {
+    const auto set = PartialSet::begin(options(kRunA), nullptr);
+    add_image(*set);
+    const auto damaged = [](const std::string& path, const std::string&) { throw Fault(FaultKind::damaged, path); };
+    EXPECT_FAULT(FaultKind::damaged, set->publish(manifest_with("root.1.qcow2"), nullptr, damaged));
+  }
+  EXPECT_EQ(1u, list(target_, nullptr).size());
+  EXPECT_EQ(proven, names_in(vm_path()));
+}
+
 TEST_F(PartialSetOf, AVmIsClosedToOthers) {
   ::umask(0);
   const auto path = make_set(kRunA);
@@ -160,6 +183,56 @@ TEST_F(PartialSetOf, ATakenSecondWaitsForTheNext) {
   EXPECT_GT(set->name(), next);
 }
 
+SetOptions named(SetOptions options, const std::string& name) {
+  options.name = name;
+  return options;
+}
+
+TEST_F(PartialSetOf, ACallerWhoNamesItGetsThatNameOrNone) {
+  {
+    const auto set = PartialSet::begin(named(options(kRunA), "2026.01.02.03.04.05"), nullptr);
+    EXPECT_TRUE(fs::exists(vm_path() + "/.partial-" + kRunA + ".2026.01.02.03.04.05"));
+    add_image(*set);
+    EXPECT_EQ(vm_path() + "/2026.01.02.03.04.05", set->publish(manifest_with("root.1.qcow2")));
+  }
+  EXPECT_FAULT(FaultKind::failed, PartialSet::begin(named(options(kRunA), "2026.01.02.03.04.05"), nullptr));
+  EXPECT_FAULT(FaultKind::usage, PartialSet::begin(named(options(kRunA), "../x"), nullptr));
+  const auto sets = list(target_, nullptr);
+  ASSERT_EQ(1u, sets.size());
+  EXPECT_EQ("", sets[0].note);
+}
+
+TEST_F(PartialSetOf, ANamedSetThatADeadRunLeftIsSwept) {
+  const auto left = vm_path() + "/.partial-" + kRunB + ".2026.01.02.03.04.05";
+  fs::create_directories(left);
+  const auto other = vm_path() + "/.partial-" + kRunB + "x";  // no name of ours
+  fs::create_directories(other);
+  const auto set = PartialSet::begin(options(kRunA), nullptr);
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_TRUE(fs::exists(other));
+}
+
+TEST_F(PartialSetOf, ASetForOthersCanBeReadByThem) {
+  SetOptions open = options(kRunA);
+  open.open_to_all = true;
+  const auto set = PartialSet::begin(std::move(open), nullptr);
+  add_image(*set);
+  const fs::path path = set->publish(manifest_with("root.1.qcow2"));
+  const auto mode = [](const fs::path& file) { return static_cast<unsigned>(fs::status(file).permissions()); };
+  EXPECT_EQ(0755u, mode(path));
+  EXPECT_EQ(0755u, mode(path.parent_path()));
+  for (const auto& file : fs::directory_iterator(path)) EXPECT_EQ(0644u, mode(file)) << file.path();
+}
+
+TEST_F(PartialSetOf, ALifelineKnowsWhetherSomethingOfItIsThere) {
+  LifelineState state;
+  {
+    const auto set = PartialSet::begin(options(kRunA), &state);
+    EXPECT_TRUE(state.partial_set);
+  }
+  EXPECT_FALSE(state.partial_set);
+}
+
 TEST_F(PartialSetOf, ASecondTakenMeanwhileIsPutAsideAndNotReplaced) {
   const auto set = PartialSet::begin(options(kRunA), nullptr);
   add_image(*set);
@@ -222,8 +295,8 @@ TEST_F(PartialSetOf, TooLittleRoomIsFoundBeforeAnythingIsMade) {
   const auto [seen, fault] = outcome_of([&] { PartialSet::begin(greedy, nullptr); });
   EXPECT_EQ(Seen::fault, seen);
   EXPECT_EQ(FaultKind::target_full, fault.kind());
-  EXPECT_NE(std::string::npos, std::string(fault.what()).find("1099511627776.0 MiB")) << fault.what();
-  EXPECT_NE(std::string::npos, std::string(fault.what()).find(" MiB free")) << fault.what();
+  EXPECT_NE(std::string::npos, std::string(fault.what()).find("1099511627776 MB required")) << fault.what();
+  EXPECT_NE(std::string::npos, std::string(fault.what()).find(" MB available")) << fault.what();
   EXPECT_TRUE(names_in(target_).empty());
 }
 

@@ -85,6 +85,97 @@ TEST(DomainXml, SeesEncryptionWhereverItStands) {
   EXPECT_FALSE(domain.disks[3].encrypted);
 }
 
+DiskAtRest at_rest(const std::string& disk) { return parse_domain(domain_with(disk)).disks.at(0).at_rest; }
+
+std::string shut_off_disk(const std::string& type, const std::string& source, const std::string& format = "raw", const std::string& more = "") {
+  return "<disk type='" + type + "' device='disk'><driver name='qemu' type='" + format + "'/>" + source + "<target dev='vda'/>" + more + "</disk>";
+}
+
+TEST(DiskAtRestXml, IsAFileOrADeviceOfTheFormatThatTheXmlNames) {
+  const DiskAtRest file = at_rest(shut_off_disk("file", "<source file='/a &amp; b'/>", "qcow2"));
+  EXPECT_EQ(file.location, "/a & b");
+  EXPECT_EQ(file.format, "qcow2");
+  EXPECT_EQ(file.obstacle, "");
+  EXPECT_TRUE(file.backing.files.empty());
+  EXPECT_FALSE(file.backing.ends);
+  const DiskAtRest device = at_rest("<disk type='block' device='disk'><source dev='/dev/vg/x'/><target dev='vda'/></disk>");
+  EXPECT_EQ(device.location, "/dev/vg/x");
+  EXPECT_EQ(device.format, "raw");
+}
+
+TEST(DiskAtRestXml, OfALunNeedsNoQemu) {
+  const DomainDescription domain = parse_domain(
+      domain_with("<disk type='block' device='lun'><driver type='raw'/><source dev='/dev/sdx'/><target dev='sda'/></disk>"));
+  EXPECT_THROW(select_disks(domain, {}, {}), Fault);
+  EXPECT_EQ(select_disks(domain, {}, {}, true).at(0).at_rest.location, "/dev/sdx");
+}
+
+TEST(DiskAtRestXml, KnowsLuksByTheEncryptionOfEachLayer) {
+  const std::string luks = "<encryption format='luks'><secret type='passphrase' uuid='x'/></encryption>";
+  EXPECT_EQ(at_rest(shut_off_disk("file", "<source file='/a'>" + luks + "</source>")).format, "luks");
+  EXPECT_EQ(at_rest(shut_off_disk("file", "<source file='/a'/>", "raw", luks)).format, "luks");
+  EXPECT_EQ(at_rest(shut_off_disk("file", "<source file='/a'/>", "qcow2", luks)).format, "qcow2");
+  const DiskAtRest over = at_rest(shut_off_disk(
+      "file", "<source file='/a'/>", "qcow2",
+      "<backingStore type='file'><format type='raw'/><source file='/b'>" + luks + "</source></backingStore>"));
+  EXPECT_EQ(over.format, "qcow2");
+  EXPECT_EQ(over.backing.files.at(0).format, "luks");
+}
+
+TEST(DiskAtRestXml, NamesWhatAnImageStandsOn) {
+  const std::string base = "<backingStore type='block'><format type='raw'/><source dev='/dev/base'/>";
+  const std::string chain = "<backingStore type='file'><format type='qcow2'/><source file='/middle'/>" + base;
+  const std::string close = "</backingStore></backingStore>";
+  for (const bool ends : {false, true}) {
+    const DiskAtRest disk = at_rest(shut_off_disk("file", "<source file='/top'/>", "qcow2", chain + (ends ? "<backingStore/>" : "") + close));
+    ASSERT_EQ(disk.backing.files.size(), 2u);
+    EXPECT_EQ(disk.backing.files[0].path, "/middle");
+    EXPECT_EQ(disk.backing.files[0].format, "qcow2");
+    EXPECT_EQ(disk.backing.files[1].path, "/dev/base");
+    EXPECT_EQ(disk.backing.files[1].format, "raw");
+    EXPECT_EQ(disk.backing.ends, ends);
+  }
+  EXPECT_TRUE(at_rest(shut_off_disk("file", "<source file='/top'/>", "qcow2", "<backingStore/>")).backing.ends);
+}
+
+TEST(DiskAtRestXml, IsAnNbdExport) {
+  const auto nbd = [](const std::string& host, const std::string& format = "raw") {
+    return at_rest(shut_off_disk("network", "<source protocol='nbd' name='a b'>" + host + "</source>", format));
+  };
+  EXPECT_EQ(nbd("<host name='nas' port='10810'/>").location, "nbd://nas:10810/a%20b");
+  EXPECT_EQ(nbd("<host name='fe80::1'/>").location, "nbd://[fe80::1]:10809/a%20b");
+  EXPECT_EQ(nbd("<host transport='unix' socket='/run/a b'/>").location, "nbd+unix:///a%20b?socket=/run/a%20b");
+  EXPECT_NE(nbd("<host name='nas'/>", "qcow2").obstacle, "");
+  EXPECT_NE(nbd("<host transport='rdma' name='nas'/>").obstacle, "");
+}
+
+TEST(DiskAtRestXml, SaysWhatItCannotRead) {
+  for (const std::string& disk :
+       {shut_off_disk("network", "<source protocol='rbd' name='p/i'/>"), shut_off_disk("network", "<source protocol='nbd' tls='yes'/>"),
+        shut_off_disk("volume", "<source pool='p' volume='v'/>"), shut_off_disk("nvme", "<source type='pci' namespace='1'/>"),
+        shut_off_disk("file", "<source file='/a'/>", "vmdk"), shut_off_disk("file", ""), shut_off_disk("file", "<source/>"),
+        shut_off_disk("file", "<source file='/a'><slices><slice type='storage' offset='1' size='2'/></slices></source>"),
+        shut_off_disk("file", "<source file='/a'/>", "qcow2",
+                      "<backingStore type='network'><format type='raw'/><source protocol='rbd'/></backingStore>"),
+        shut_off_disk("file", "<source file='/a'/>", "qcow2", "<backingStore type='file'><format type='vdi'/><source file='/b'/></backingStore>")}) {
+    EXPECT_NE(at_rest(disk).obstacle, "") << disk;
+    EXPECT_THROW(select_disks(parse_domain(domain_with(disk)), {"vda"}, {}, true), Fault) << disk;
+  }
+}
+
+TEST(DomainXml, ListsEveryFileThatItUses) {
+  const auto files = parse_used_files(domain_with(
+      "<disk type='file' device='disk'><source file='/top'/><backingStore type='file'><source file='/base'/></backingStore>"
+      "<mirror type='file'><source file='/copy'/></mirror><target dev='vda'/></disk>"
+      "<disk type='file' device='cdrom'><source file='/iso'/><target dev='sda'/><readonly/></disk>"
+      "<disk type='block' device='disk'><source dev='/dev/x'/><target dev='vdb'/></disk>",
+      "<os><nvram>/vars.fd</nvram></os>"));
+  std::vector<std::string> written, read;
+  for (const UsedFile& file : files) (file.writes ? written : read).push_back(file.path);
+  EXPECT_EQ(written, (std::vector<std::string>{"/top", "/copy", "/dev/x", "/vars.fd"}));
+  EXPECT_EQ(read, (std::vector<std::string>{"/base", "/iso"}));
+}
+
 TEST(DomainXml, NamesVolumesAsCloudStackDoes) {
   EXPECT_EQ(volume_id("file", "/mnt/x/3e1f.qcow2"), "3e1f.qcow2");
   EXPECT_EQ(volume_id("network", "cloudstack/3e1f"), "3e1f");

@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// See stopped_domain_backup.h.
+#include "engine/stopped_domain_backup.h"
+
+#include <optional>
+
+#include "engine/domain_files.h"
+#include "engine/domain_watch.h"
+#include "engine/vm/disks_in_use.h"
+#include "engine/vm/leftovers.h"
+
+namespace nasbackup {
+
+namespace {
+
+using Disks = std::vector<vm::DomainDisk>;
+
+Disks choose_disks(const BackupOptions& options, const vm::DomainDescription& description) {
+  if (!options.exec_in_job.empty())
+    throw Fault(FaultKind::usage,
+                "--exec-in-job: " + options.vm + " is shut off, so there is no job and no export: leave it out");
+  Disks disks = vm::select_disks(description, options.disks, options.exclude, true);
+  refuse_plaintext_of_encrypted(disks, options);
+  for (const vm::DomainDisk& disk : disks)
+    if (disk.encrypted && options.source_keys.empty())
+      throw Fault(FaultKind::wrong_key, disk.target + ": is encrypted, and " + options.vm +
+                                            " is shut off; write --source-key FILE to open it, or --exclude " + disk.target);
+  return disks;
+}
+
+/// Nobody writes to them by other ways than those that the locks show.
+void refuse_disks_of_others(BackupRun& run, const Disks& disks) {
+  const auto in_use = vm::DisksInUse::ask(run.options().connect, &run.state());
+  for (const vm::DomainDisk& disk : disks)
+    if (const auto user = in_use.user_of(disk.at_rest.location); user && user->writes && !user->saved)
+      throw Fault(FaultKind::source, disk.target + ": " + disk.at_rest.location + ": in use by domain " + user->domain);
+}
+
+void add_disks(BackupRun& run, const Disks& disks) {
+  for (const vm::DomainDisk& disk : disks) {
+    SourcePlace place{disk.at_rest.location, disk.at_rest.format};
+    place.plaintext_allowed = run.options().allow_plaintext;
+    place.backing = disk.at_rest.backing;
+    run.add_disk(manifest_entry(disk), std::move(place));
+  }
+}
+
+/// Whether the domain is still shut off. A libvirt that cannot be asked for a while does no harm to what is read.
+class StoppedDomain {
+ public:
+  explicit StoppedDomain(vm::Domain domain) : domain_(std::move(domain)) {}
+
+  vm::Domain& operator*() noexcept { return domain_; }
+
+  /// Throws Fault(source) when it was started. A start that may still fail, because of our locks, is none. False: nobody knows.
+  bool look() {
+    const std::optional<vm::DomainState> now = ask();
+    if (now && now->active() && !now->starting)
+      throw Fault(FaultKind::source, domain_.name() + ": was started while its disks were read");
+    return now.has_value();
+  }
+
+ private:
+  std::optional<vm::DomainState> ask() noexcept {
+    try {
+      if (!domain_.connected()) domain_.reconnect();
+      return domain_.state();
+    } catch (const std::exception&) {
+      return std::nullopt;
+    }
+  }
+
+  vm::Domain domain_;
+};
+
+/// A reader often learns first that something is wrong, but only libvirt knows why.
+void copy_watched(BackupRun& run, StoppedDomain& domain) {
+  DomainWatch watch(run.transfer(), [&] { domain.look(); });
+  try {
+    run.copy_disks();
+  } catch (const Fault& fault) {
+    watch.end();
+    if (fault.kind() == FaultKind::source) domain.look();
+    throw;
+  }
+  watch.end();
+  if (!domain.look()) run.warn("libvirt: cannot be asked whether the VM was started while its disks were read");
+}
+
+void tell_of_state(BackupRun& run, const vm::Domain& domain, const vm::DomainState& state) {
+  run.note(domain.name() + ": is shut off (" + state.reason + "): its disks are read as they lie");
+  if (run.options().quiesce) run.note("--quiesce: nothing to freeze in a VM that is shut off");
+  if (domain.has_saved_memory())
+    run.warn(domain.name() +
+             ": its saved memory (virsh managedsave) is not in the backup, nor is what the guest had not written");
+}
+
+}  // namespace
+
+JobReport backup_stopped_domain(BackupRun& run, vm::Domain found) {
+  StoppedDomain domain(std::move(found));
+  const vm::DomainState state = (*domain).state();
+  const vm::DomainDescription description = (*domain).describe();
+  const Disks disks = choose_disks(run.options(), description);
+  run.open_set();
+  for (const std::string& line : vm::sweep_leftovers(*domain, run.options().scratch)) run.note(line);
+  tell_of_state(run, *domain, state);
+  refuse_disks_of_others(run, disks);
+  keep_texts_and_firmware(run, *domain, description);
+  add_disks(run, disks);
+  copy_watched(run, domain);
+
+  set::Manifest manifest;
+  manifest.vm_name = description.name;
+  manifest.vm_uuid = description.uuid;
+  manifest.consistency = state.clean ? "filesystem" : "crash";
+  return run.finish(std::move(manifest), 0);
+}
+
+}  // namespace nasbackup

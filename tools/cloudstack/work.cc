@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: the nasbackup founders
+// SPDX-License-Identifier: Apache-2.0
+//
+// See work.h.
+#include "tools/cloudstack/work.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace nasbackup::tools::cloudstack {
+
+namespace {
+
+// cloudstack-contract.md, 3.1.
+constexpr unsigned long kLeastQemu = 4'002'000;
+constexpr unsigned long kLeastLibvirt = 7'002'000;
+
+std::string version_text(unsigned long version) {
+  return fmt::format("{}.{}.{}", version / 1'000'000, version / 1'000 % 1'000, version % 1'000);
+}
+
+void refuse_old_hypervisor(const std::string& connect) {
+  const std::string complaint = complaint_about(hypervisor_versions(connect));
+  if (!complaint.empty()) throw Error(Outcome::source_problem, complaint);
+}
+
+/// Apparent sizes of the regular files (cloudstack-contract.md, R10).
+std::uint64_t bytes_in(const std::string& set) {
+  std::uint64_t sum = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(set, error), end; !error && at != end; at.increment(error))
+    if (at->is_regular_file(error) && !at->is_symlink(error)) sum += at->file_size(error);
+  if (error) throw Error(Outcome::failed, set + ": " + error.message());
+  return sum;
+}
+
+Json done() { return {{"outcome", "done"}, {"exit_status", 0}}; }
+
+Json tell_use(const MountedStorage& storage) {
+  const StorageUse use = storage.use();
+  Json result = done();
+  result.update({{"mount_point", storage.path()}, {"total", use.total}, {"used", use.used}});
+  return result;
+}
+
+Json back_up(Request request, const JobControl& control, const MountedStorage& storage) {
+  request.backup.to = storage.path();
+  Json result = perform(request, control);
+  if (result.contains("set")) result["set_bytes"] = bytes_in(result["set"].get<std::string>());
+  return result;
+}
+
+Json perform_unguarded(Request request, const JobControl& control, std::unique_ptr<MountedStorage>& storage) {
+  // What can be refused is refused before anything is mounted.
+  take_passphrases(request, control);
+  const StorageTask task = request.storage->task;
+  if (task == StorageTask::back_up) check_options(request.backup);
+  refuse_old_hypervisor(request.backup.connect);
+  if (task == StorageTask::nothing) return done();
+  storage = std::make_unique<MountedStorage>(request.storage->storage, control);
+  if (task == StorageTask::back_up) return back_up(std::move(request), control, *storage);
+  if (task == StorageTask::tell_use) return tell_use(*storage);
+  remove_backup(storage->path(), request.storage->path, control);
+  return done();
+}
+
+}  // namespace
+
+std::string complaint_about(const HypervisorVersions& versions) {
+  if (versions.hypervisor >= kLeastQemu && versions.libvirt >= kLeastLibvirt) return {};
+  return fmt::format(
+      "Failure... Your QEMU version {} or libvirt version {} is unsupported. Consider upgrading to the required minimum version of QEMU: "
+      "4.2.0 and Libvirt: 7.2.0",
+      version_text(versions.hypervisor), version_text(versions.libvirt));
+}
+
+Json perform_call(const Request& request, const JobControl& control, std::unique_ptr<MountedStorage>& storage) {
+  try {
+    return perform_unguarded(request, control, storage);
+  } catch (const Error& error) {
+    return error_result(error.outcome(), error.what());
+  }
+}
+
+}  // namespace nasbackup::tools::cloudstack
