@@ -22,6 +22,8 @@ namespace {
 /// --memory is for buffers.
 constexpr std::uint64_t kBesideBuffers = 40u << 20;
 constexpr std::uint64_t kLeastMemory = kBesideBuffers + (8u << 20);
+/// What librbd and its threads need besides.
+constexpr std::uint64_t kCephLibrary = 24u << 20;
 constexpr std::uint64_t kLeastItem = 64u << 10, kMostItem = 8u << 20;
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;  // QEMU's own limit is 100, and others may be there too
@@ -76,6 +78,12 @@ Stretching stretching_of(const TransferOptions& options) {
   return stretching;
 }
 
+bool uses_ceph(const std::vector<TransferDisk>& disks) {
+  return std::any_of(disks.begin(), disks.end(), [](const TransferDisk& disk) {
+    return is_rbd_location(disk.source.location) || is_rbd_location(disk.target.location);
+  });
+}
+
 asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, bool encrypted, DiskReport& report) {
   const std::int64_t began = monotonic_ns();
   co_await copy.run();
@@ -117,6 +125,7 @@ Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, cons
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
   std::vector<DiskReport> reports(disks.size());
   digests_.resize(disks.size());
+  make_room_for_libraries(disks);
   job_.run([&] { return copy_all(disks, reports); });
   return reports;
 }
@@ -163,11 +172,18 @@ asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<Tran
 std::size_t Transfer::most_at_once(const std::deque<DiskCopy>& copies) const {
   std::uint64_t largest = 1;
   for (const DiskCopy& copy : copies) largest = std::max(largest, copy.memory());
-  const std::uint64_t buffers = buffers_of(options_);
-  if (largest > buffers)
+  if (largest > buffers())
     throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for clusters and compression of this kind: write at least " +
-                                      std::to_string((largest + kBesideBuffers + (1u << 20) - 1) >> 20) + "M");
-  return std::min<std::uint64_t>(buffers / largest, copies.size());
+                                      std::to_string((largest + kBesideBuffers + libraries_ + (1u << 20) - 1) >> 20) + "M");
+  return std::min<std::uint64_t>(buffers() / largest, copies.size());
+}
+
+void Transfer::make_room_for_libraries(const std::vector<TransferDisk>& disks) {
+  if (!uses_ceph(disks)) return;
+  libraries_ = kCephLibrary;
+  if (options_.memory < kLeastMemory + libraries_)
+    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for Ceph images: write at least " +
+                                      std::to_string((kLeastMemory + libraries_) >> 20) + "M");
 }
 
 std::shared_ptr<luks::KeyRing> Transfer::ring_for_written() {
@@ -187,7 +203,7 @@ void Transfer::derive_again() {
 }
 
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
-  return {buffers_of(options_) / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout,
+  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout,
           options_.item_size, rbd_keys_of(options_.storage_keys)};
 }
 

@@ -43,7 +43,8 @@ struct TransferDisk {
 
 class Transfer {
  public:
-  /// `lifeline` outlives the transfer. `phase`: a literal, what the copying is called. Throws Fault(usage) for options out of range.
+  /// `lifeline` outlives the transfer. `phase`: a literal, what the copying is called. Throws Fault(usage) for options out of
+  /// range.
   Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control, const char* phase = "copying");
 
   /// Ends the job with this failure, unless it has one already.
@@ -56,8 +57,9 @@ class Transfer {
   /// none.
   const std::vector<std::optional<DigestSummary>>& digests() const noexcept { return digests_; }
   const std::vector<std::shared_ptr<ImageKey>>& image_keys() const noexcept { return image_keys_; }
-  /// Opens what was written, with --verify and encryption; else it is empty. Its slot key is derived from the passphrase once more,
-  /// beside the data, so that it proves the header and costs no time; what is left of that is waited for. Once run() is over.
+  /// Opens what was written, with --verify and encryption; else it is empty. Its slot key is derived from the passphrase once
+  /// more, beside the data, so that it proves the header and costs no time; what is left of that is waited for. Once run() is
+  /// over.
   std::shared_ptr<luks::KeyRing> ring_for_written();
   /// CPU seconds of the key stretching, once run() is over.
   double stretching_cpu_seconds() const noexcept { return keys_ ? keys_->cpu_seconds() : 0; }
@@ -66,6 +68,8 @@ class Transfer {
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
   asio::awaitable<std::deque<DiskCopy>> build_all(const std::vector<TransferDisk>& disks);
   std::size_t most_at_once(const std::deque<DiskCopy>& copies) const;
+  void make_room_for_libraries(const std::vector<TransferDisk>& disks);
+  std::uint64_t buffers() const noexcept { return buffers_of(options_) - libraries_; }
   void derive_again();
   PipelineBounds bounds_for(std::size_t disks) const;
 
@@ -73,6 +77,7 @@ class Transfer {
   LifelineState& lifeline_;
   const char* phase_;
   std::function<void(const std::string&)> on_message_;
+  std::uint64_t libraries_ = 0;  // bytes of --memory that are neither for buffers nor what every run needs
   JobLoop job_;
   Limiter limiter_;
   std::optional<JobKeys> keys_;                 // when the images are encrypted

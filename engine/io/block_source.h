@@ -31,6 +31,7 @@ struct SourceTraits {
   std::uint64_t alignment = 1;  ///< offsets and lengths of reads are multiples of it, a power of two
   unsigned depth = 1;           ///< reads worth having under way at once
   unsigned connections = 0;     ///< that are open; 0: it has none
+  std::uint64_t item = 0;       ///< bytes of one read that go fastest, a power of two; 0: as much as suits everybody
 };
 
 class BlockSource {

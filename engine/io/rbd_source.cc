@@ -13,8 +13,10 @@ namespace nasbackup {
 
 namespace {
 
-/// Reads under way: of half a MiB each, so that the objects of several disks are read at once.
+/// Reads under way, so that several disks of the cluster are busy; each of about an object, because what a request costs on its
+/// way through the threads of both sides is more than its bytes do (docs/performance.md).
 constexpr unsigned kDepth = 16;
+constexpr std::uint64_t kItem = 4u << 20;
 
 // So much is looked through for data at once. An object map is in memory; without one each object is asked for, ten at a time.
 constexpr std::uint64_t kWithObjectMap = std::uint64_t{64} << 30;
@@ -46,12 +48,13 @@ RbdSource::RbdSource(RbdThreads threads, const RbdLocation& location, const RbdA
       pool_(std::make_shared<RbdPool>(location, access, FaultKind::source)),
       image_(std::make_unique<RbdImage>(pool_, location.image, location.snapshot, RbdImage::Use::reading)) {
   if (!watched_) return;
-  if (const std::string user = image_->other_user(); !user.empty()) throw Fault(FaultKind::source, pool_->name() + ": in use: " + user);
+  if (const std::string user = image_->other_user(); !user.empty())
+    throw Fault(FaultKind::source, pool_->name() + ": in use: " + user);
 }
 
 RbdSource::~RbdSource() = default;
 
-SourceTraits RbdSource::traits() const noexcept { return {image_->facts().size, 1, kDepth, 0}; }
+SourceTraits RbdSource::traits() const noexcept { return {image_->facts().size, 1, kDepth, 0, kItem}; }
 
 std::uint64_t RbdSource::look_at_once() const noexcept {
   const RbdFacts& facts = image_->facts();

@@ -166,11 +166,15 @@ std::uint64_t tables_of(const std::optional<qcow2::Geometry>& geometry) {
 /// that waits to be written, and a compressor for each that computes. One more group is being collected.
 std::uint64_t memory_of(unsigned workers, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
                         unsigned threads) {
-  if (!compression) return workers * pipeline.item;
+  const std::uint64_t copies = workers * pipeline.library_copies * pipeline.item;
+  if (!compression) return copies + workers * pipeline.item;
   const std::uint64_t group = qcow2::PackedClusters::largest_group(pipeline.cluster);
-  return group + workers * (2 * pipeline.item + group) +
+  return copies + group + workers * (2 * pipeline.item + group) +
          std::min(workers, threads) * compressor_bytes(*compression, pipeline.cluster);
 }
+
+/// Below this many workers smaller items are better than fewer of them.
+constexpr unsigned kEnoughWorkers = 8;
 
 /// As many as reads shall be under way, and the disk's share of the memory has room for; at least one.
 unsigned workers_within(std::uint64_t memory, const DiskPipeline& pipeline, const std::optional<Compression>& compression,
@@ -178,6 +182,19 @@ unsigned workers_within(std::uint64_t memory, const DiskPipeline& pipeline, cons
   unsigned workers = 1;
   while (workers < depth && memory_of(workers + 1, pipeline, compression, threads) <= memory) ++workers;
   return workers;
+}
+
+/// The item and the workers: what the user asked for, else what the source goes fastest with, as far as there is memory for it.
+void share_out(DiskPipeline& pipeline, const PipelineBounds& bounds, std::uint64_t memory, const std::optional<Compression>& compression,
+               unsigned threads) {
+  const SourceTraits traits = pipeline.source->traits();
+  std::uint64_t item = bounds.item_size != 0 ? bounds.item_size : std::max(kDefaultItem, traits.item);
+  for (;; item /= 2) {
+    pipeline.item = std::max(item, pipeline.unit);
+    pipeline.workers = workers_within(memory, pipeline, compression, traits.depth, threads);
+    const bool smaller = bounds.item_size == 0 && item > kDefaultItem && pipeline.item == item;
+    if (pipeline.workers >= std::min(kEnoughWorkers, traits.depth) || !smaller) return;
+  }
 }
 
 }  // namespace
@@ -212,11 +229,11 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   pipeline.unit =
       std::max({pipeline.cluster, traits.alignment, target.digests.empty() ? 0 : digests::piece_size_for(pipeline.cluster)});
   add_proofs(pipeline, source);
-  pipeline.item = std::max(bounds.item_size == 0 ? kDefaultItem : bounds.item_size, pipeline.unit);
+  pipeline.library_copies = (is_rbd_location(source.location) ? 1 : 0) + (is_rbd_location(target.location) ? 1 : 0);
   const auto geometry = geometry_of(target, location_for_people(source.location), traits.size, pipeline.cluster);
   const std::uint64_t tables = tables_of(geometry) + digest_memory(target, traits.size, pipeline.cluster);
   const std::uint64_t share = bounds.memory - std::min(bounds.memory, tables);
-  pipeline.workers = workers_within(share, pipeline, target.compression, traits.depth, job.threads());
+  share_out(pipeline, bounds, share, target.compression, job.threads());
   pipeline.memory = tables + memory_of(pipeline.workers, pipeline, target.compression, job.threads());
   pipeline.target = co_await open_target(job, target, room_for(target, traits.size), bounds, lifeline);
   add_format(pipeline, job, target, geometry, blank);

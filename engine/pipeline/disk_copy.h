@@ -48,7 +48,8 @@ struct DiskPipeline {
   std::uint64_t item = 0;                              ///< bytes of one worker's buffer, a multiple of `unit`
   std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;
-  bool stores = true;        ///< false: it is only read, and nothing counts as stored
+  unsigned library_copies = 0;  ///< of a worker's bytes, which librbd holds while they are under way
+  bool stores = true;           ///< false: it is only read, and nothing counts as stored
   std::uint64_t memory = 0;  ///< bytes that the copy holds at most, while it runs
   std::vector<std::string> notes;  ///< on the source, for the user, a line each
 };

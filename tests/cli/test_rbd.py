@@ -436,7 +436,7 @@ class TheKey(RbdTest):
         image = self.make_image()
         os.chmod(self.dir, 0o755)
         os.chmod(self.out, 0o777)
-        process = self.begin("convert", cluster.location(image), self.image, "-b", "1M", user=65534, group=65534, extra_groups=[])
+        process = self.begin("convert", cluster.location(image), self.image, "-b", "4M", user=65534, group=65534, extra_groups=[])
         self.wait_until_it_writes(process)
         supervisor, worker = process.pid, children(process.pid)[-1]
         held = {pid: self.memory_holds(pid, cluster.key.encode()) for pid in (supervisor, worker)}
