@@ -64,6 +64,8 @@ SourcePlace StoredDisks::source(std::size_t index) const {
   SourcePlace place{disks_[index].path, disks_[index].format};
   place.keys = ring_;
   if (written_) place.size = disks_[index].virtual_size;
+  // A set is not to lead to other files of this host: its headers are not authenticated.
+  place.backing.alone = set_.has_value();
   return place;
 }
 

@@ -269,7 +269,7 @@ void Verification::let_go(std::size_t index) {
   const StoredDisk& disk = stored_.disks()[index];
   if (is_remote(disk.path)) return record(disk.path, false);
   const SourcePlace source = stored_.source(index);
-  const std::vector<std::string> files = open_image({source.location, source.format, false, source.keys.get()}, &state()).files;
+  const std::vector<std::string> files = open_image({source.location, source.format, false, source.keys.get(), source.backing}, &state()).files;
   for (const std::string& file : files) record(file, let_file_go(file, &state()));
 }
 
@@ -306,7 +306,7 @@ void Verification::locate(std::size_t index, std::vector<Damage>& damages) const
   if (damages.empty() || is_remote(stored_.disks()[index].path)) return;
   const SourcePlace source = stored_.source(index);
   try {
-    const OpenedImage image = open_image({source.location, source.format, true, source.keys.get()}, &state());
+    const OpenedImage image = open_image({source.location, source.format, true, source.keys.get(), source.backing}, &state());
     for (Damage& damage : damages) {
       try {
         const auto place = image.layer->locate(GuestOffset(*damage.guest_offset));

@@ -110,6 +110,8 @@ class Chain {
       const BackingPlace& known = known_.files[next_known_++];
       return open(known.path, known.format);
     }
+    if (known_.alone && !header.backing_file.empty())
+      throw Fault(FaultKind::damaged, path + ": qcow2 header: backing file: " + header.backing_file + ": it was written without one");
     if (known_.ends || header.backing_file.empty()) return nullptr;
     return open(beside(path, header.backing_file), format_of_backing(path, header.backing_format));
   }

@@ -26,6 +26,7 @@ struct BackingPlace {
 struct KnownBacking {
   std::vector<BackingPlace> files;  ///< from the top; under the last of them the headers hold again
   bool ends = false;                ///< but nothing is under the last of them, whatever its header says
+  bool alone = false;               ///< the image stands on nothing: one whose header says otherwise is not what was written
 };
 
 struct ImagePlace {

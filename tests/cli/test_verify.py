@@ -152,6 +152,23 @@ class ASet(StoredTest):
                         self.assertEqual(result.returncode, DONE if harmless else DAMAGED, result.stdout + result.stderr)
             self.assert_status(self.verify(made, *self.opened(options)), DONE)
 
+    def test_that_would_lead_to_a_file_of_this_host_is_damaged_and_shows_nothing_of_it(self):
+        """A qcow2's header is not authenticated, not even where the data are encrypted."""
+        (self.dir / "key").write_text("secret")
+        (self.dir / "of_this_host").write_bytes(b"nobody's business" * 300_000)
+        for options in ((), ("-c",), ("-e", "key")):
+            with self.subTest(options=options):
+                backup_set = self.backup(*options)
+                image = next(backup_set.glob("root.*.qcow2"))
+                layers = f"driver=qcow2,file.driver=file,file.filename={image}" + (",encrypt.key-secret=s" if "-e" in options else "")
+                subprocess.run(["qemu-img", "rebase", "-u", "--object", "secret,id=s,file=key", "--image-opts", "-b",
+                                self.dir / "of_this_host", "-F", "raw", layers], check=True, cwd=self.dir)
+                opened = self.opened(options)
+                self.assertTrue(any("of_this_host" in damage["what"] for damage in self.damages(backup_set, *opened)))
+                self.assert_status(self.restore(backup_set, "--to", self.out, *opened), DAMAGED, "backing file")
+                self.assert_status(self.run_command("serve", backup_set, "--socket", self.dir / "s", *opened, cwd=self.dir), DAMAGED, "backing file")
+                self.assertEqual(list(self.out.iterdir()), [])
+
     def test_has_every_single_changed_byte_found(self):
         """The short form of ./campaign damage: some hundred places, over all files of a set of each kind."""
         sets = damage.Sets(self.out)
