@@ -164,7 +164,7 @@ class Restoration {
     std::map<std::string, std::uint64_t> needed;
     for (const Plan& plan : plans_)
       if (plan.kind == vm::RestoredPlace::Kind::file) needed[directory_of(plan.target)] += stored_.disks()[plan.index].stored_bytes;
-    for (const auto& [path, bytes] : needed) set::check_free_space(set::Directory::open(path, &state()), bytes);
+    for (const auto& [path, bytes] : needed) set::check_free_space(set::Directory::open(path, &state()), bytes, "restore target");
   }
 
   static std::string directory_of(const std::string& path) {

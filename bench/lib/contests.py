@@ -250,26 +250,34 @@ class FragmentsMemory(Contest):
 
 
 class House:
-    """Where everything lies, and the disks, each made when it is first asked for."""
+    """Where everything lies, and the disks and other files, each made when it is first asked for."""
 
     def __init__(self, binary, work, data, tree="/usr"):
         self.binary, self.work, self.data, self.tree = binary, work, data, tree
 
-    def _disk(self, name, make):
+    def _file(self, name, make):
         path = os.path.join(self.work, name)
         if not os.path.exists(path):
             make(path)
         return path
 
     def realistic(self):
-        return self._disk("realistic.raw", lambda path: disks.make_realistic(path, self.data, self.tree))
+        return self._file("realistic.raw", lambda path: disks.make_realistic(path, self.data, self.tree))
+
+    def passphrase(self):
+        """A file with one; the same for everybody."""
+        def write(path):
+            with open(path, "w") as out:
+                out.write("correct horse battery staple")
+
+        return self._file("passphrase", write)
 
     def dense(self, size):
-        return self._disk(f"dense-{size}.raw", lambda path: disks.make_dense(path, size))
+        return self._file(f"dense-{size}.raw", lambda path: disks.make_dense(path, size))
 
     def fragments(self):
-        return self._disk("fragments.raw", lambda path: disks.make_fragments(path, self.data))
+        return self._file("fragments.raw", lambda path: disks.make_fragments(path, self.data))
 
     def flat_fragments(self):
         """The same bytes without holes, for the comparison: qemu-img takes half a minute for 1 GiB of fragments."""
-        return self._disk("flat.raw", lambda path: disks.copy_flat(self.fragments(), path))
+        return self._file("flat.raw", lambda path: disks.copy_flat(self.fragments(), path))

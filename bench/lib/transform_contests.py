@@ -64,13 +64,7 @@ class TransformContest(Contest):
     def encrypted(self, *options, weak):
         words = [*options, *(WEAK if weak else [])]
         name = ours(*options, "-e") + (", key stretching off" if weak else "")
-        return OursEncrypted(name, self.house.binary, words, self.source(), self.secret())
-
-    def secret(self):
-        path = os.path.join(self.house.work, "passphrase")
-        with open(path, "w") as out:
-            out.write("correct horse battery staple")
-        return path
+        return OursEncrypted(name, self.house.binary, words, self.source(), self.house.passphrase())
 
 
 class Compress(TransformContest):
@@ -90,7 +84,7 @@ class Encrypt(TransformContest):
     title = "raw file → qcow2 with LUKS inside"
 
     def start(self):
-        self.contenders = [self.plain(), self.encrypted(weak=True), self.encrypted(weak=False), QemuImgLuks(self.source(), self.secret())]
+        self.contenders = [self.plain(), self.encrypted(weak=True), self.encrypted(weak=False), QemuImgLuks(self.source(), self.house.passphrase())]
 
 
 class Both(TransformContest):

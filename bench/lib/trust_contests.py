@@ -30,12 +30,6 @@ class StoredContest(Contest):
                             "--progress=none", *options], check=True, stdout=subprocess.DEVNULL)
         return glob.glob(os.path.join(folder, "bench", "2*"))[0]
 
-    def secret(self):
-        path = os.path.join(self.house.work, "passphrase")
-        with open(path, "w") as out:
-            out.write("correct horse battery staple")
-        return path
-
 
 def image_of(path):
     return glob.glob(os.path.join(path, "root.*.qcow2"))[0]
@@ -69,7 +63,7 @@ class RestoreEncrypted(StoredContest):
     title = "qcow2-LUKS set → raw file"
 
     def start(self):
-        secret, source = self.secret(), self.house.realistic()
+        secret, source = self.house.passphrase(), self.house.realistic()
         path = self.set_of("-e", secret)
         image = image_of(path)
         self.warm = [image]

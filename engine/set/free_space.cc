@@ -22,12 +22,12 @@ std::optional<std::uint64_t> free_space(const Directory& directory) {
   return bytes;
 }
 
-void check_free_space(const Directory& directory, std::uint64_t min_free) {
+void check_free_space(const Directory& directory, std::uint64_t needed, const std::string& where) {
   const auto room = free_space(directory);
-  if (!room || *room >= min_free) return;
+  if (!room || *room >= needed) return;
   // In the words of CloudStack's script (cloudstack-contract.md, 3.10).
-  throw Fault(FaultKind::target_full, fmt::format("{}: Insufficient free space on backup target: {} MB available, {} MB required",
-                                                  directory.path(), *room >> 20, min_free >> 20));
+  throw Fault(FaultKind::target_full, fmt::format("{}: Insufficient free space on {}: {} MB available, {} MB required", directory.path(),
+                                                  where, *room >> 20, (needed + (1u << 20) - 1) >> 20));
 }
 
 }  // namespace nasbackup::set

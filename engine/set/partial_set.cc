@@ -19,6 +19,8 @@ namespace nasbackup::set {
 
 namespace {
 
+constexpr char kTarget[] = "backup target";
+
 SetOptions checked(SetOptions options) {
   check_vm_name(options.vm);
   if (!options.name.empty() && !is_file_name(options.name))
@@ -31,7 +33,7 @@ SetOptions checked(SetOptions options) {
 const Directory& with_room(const Directory& root, const SetOptions& options) {
   const auto vm = root.find_child(options.vm);
   const bool sweep_may_help = vm && has_leftovers(*vm, options.run_id);
-  if (!sweep_may_help) check_free_space(root, options.min_free);
+  if (!sweep_may_help) check_free_space(root, options.min_free, kTarget);
   return root;
 }
 
@@ -59,7 +61,7 @@ PartialSet::PartialSet(SetOptions options, LifelineState* state)
       partial_name_(kPartialPrefix + options_.run_id + (options_.name.empty() ? "" : "." + options_.name)),
       name_(SetName::now()) {
   sweep(*vm_, {options_.run_id, options_.run_directory, lock_.now_on_target(), options_.lock_stale_after, options_.note});
-  check_free_space(root_, options_.min_free);
+  check_free_space(root_, options_.min_free, kTarget);
   take_name();
   open_partial();
 }

@@ -28,6 +28,9 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /run /tmp /dev/virtio-ports
 for module in $(cat /modules/order); do insmod /modules/$module; done
+# A port has its name a moment after its module is there.
+tries=0
+while ! cat /sys/class/virtio-ports/*/name | grep -q guest_agent && [ $tries -lt 50 ]; do tries=$((tries+1)); sleep 0.1; done
 for port in /sys/class/virtio-ports/*; do
   ln -s ../${port##*/} /dev/virtio-ports/$(cat $port/name)
 done
