@@ -191,7 +191,9 @@ class TheCommandLine(CloudStackTest):
 
     def test_that_cannot_be_mounted_says_so_and_leaves_no_directory(self):
         self.store = cloudstack.store("ext4", self.dir / "absent.img", "loop,password=hunter2")
-        self.assert_failure(self.take("machine"), "^Failed to mount ext4 store")
+        answer = self.take("machine")
+        self.assert_failure(answer, "^Failed to mount ext4 store")
+        self.assertNotIn("hunter2", answer.out + answer.err)
         self.assert_no_leak()
         self.assertNotIn("hunter2", self.log.read_text())
 
@@ -226,11 +228,16 @@ class ARunningVm(CloudStackTest):
         self.assert_size(self.take(domain.name, "2026.11.26.09.31.01", version, passphrase=key, limit=50, verify=True))
         with self.mounted() as nas:
             for path, kind in (("2026.11.26.09.31.00", {}), ("2026.11.26.09.31.01", {"encrypted": True})):
-                image = next((nas / domain.name / path).glob("root.*.qcow2"))
+                place = nas / domain.name / path
+                image = next(place.glob("root.*.qcow2"))
+                manifest = json.loads((place / "manifest.json").read_text())
+                self.assertEqual(manifest["consistency"], "crash" if kind else "filesystem")
+                self.assertEqual(manifest["options"]["compression"], "none" if kind else "zlib:default")
                 self.assertLessEqual(kind.items(), judge.info(image).items())
                 cloudstack.restore(image, self.dir / "restored.qcow2", key)
                 (self.dir / "restored.qcow2").unlink()
         self.assertFalse(domain.frozen())
+        self.assertEqual(self.log.read_text().count("read back and compared"), 2)
         self.assert_no_leak(domain)
 
     def test_gets_the_checkpoint_that_was_asked_for_only_with_a_backup(self):

@@ -1,12 +1,10 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The check, against an image that is laid out by hand, byte by byte from the specification, with one thing wrong at a time;
-// and against what our own layout writes.
+// The check, against an image that is laid out by hand, with one thing wrong at a time; and against what our own layout writes.
 #include "formats/qcow2_check.h"
 
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cstring>
@@ -14,128 +12,13 @@
 #include <random>
 
 #include "formats/format_error.h"
-#include "formats/qcow2_compressed_check.h"
 #include "formats/qcow2_format.h"
 #include "formats/qcow2_layout.h"
+#include "tests/unit/formats/hand_made_image.h"
 #include "tests/unit/formats/memory_image.h"
 
 namespace nasbackup::qcow2 {
 namespace {
-
-struct Outcome {
-  MetadataCheck check;
-  std::uint64_t count(FindingKind kind) const { return check.findings.count(kind); }
-  std::uint64_t corruptions() const { return count(FindingKind::corruption); }
-  std::uint64_t leaks() const { return count(FindingKind::leak); }
-  std::string text() const {
-    std::string all;
-    for (const Finding& finding : check.findings.kept()) all += finding.text + "\n";
-    return all;
-  }
-  const Finding& only() const {
-    EXPECT_EQ(check.findings.kept().size(), 1u) << text();
-    return check.findings.kept().at(0);
-  }
-  bool tells_of(const std::string& what) const { return text().find(what) != std::string::npos; }
-};
-
-Outcome check_bytes(const std::vector<std::byte>& bytes) {
-  const ReadUpTo read = [&](std::uint64_t offset, std::span<std::byte> into) {
-    if (offset >= bytes.size()) return std::size_t{0};
-    const std::size_t got = std::min<std::size_t>(into.size(), bytes.size() - offset);
-    std::memcpy(into.data(), bytes.data() + offset, got);
-    return got;
-  };
-  const CheckHeader header = parse_check_header(std::span(bytes).first(std::min<std::size_t>(bytes.size(), 2u << 20)));
-  Outcome outcome{check_metadata(read, bytes.size(), header)};
-  if (outcome.check.compressed_pieces.empty()) return outcome;
-  CompressedCheck compressed(read, bytes.size(), header);
-  for (const CompressedPiece& piece : outcome.check.compressed_pieces) compressed.check(piece, outcome.check.findings);
-  return outcome;
-}
-
-std::vector<std::byte> deflated(std::size_t size) {
-  std::vector<unsigned char> plain(size);
-  for (std::size_t i = 0; i < size; ++i) plain[i] = static_cast<unsigned char>(i * i >> 3);
-  std::vector<std::byte> out(size + 100);
-  z_stream stream{};
-  EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, -12, 9, Z_DEFAULT_STRATEGY), Z_OK);
-  stream.next_in = plain.data();
-  stream.avail_in = static_cast<uInt>(size);
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
-
-constexpr std::uint64_t kCluster = 4096;
-
-/// Clusters: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 and 6 the guest's clusters 0 and 1, 7 two compressed
-/// ones, the guest's 2 and 3.
-class HandMade {
- public:
-  explicit HandMade(unsigned version = 3, unsigned refcount_order = 4, std::uint64_t incompatible = 0)
-      : bytes_(8 * kCluster), order_(refcount_order) {
-    put32(0, kMagic), put32(4, version), put32(20, 12), put64(24, 8 * kCluster), put32(36, 1), put64(40, 3 * kCluster);
-    put64(48, kCluster), put32(56, 1);
-    if (version == 3) put64(72, incompatible), put32(96, refcount_order), put32(100, 112);
-    put64(kCluster, 2 * kCluster);
-    put64(kL1, 4 * kCluster | kEntryCopied);
-    put64(l2(0), 5 * kCluster | kEntryCopied), put64(l2(1), 6 * kCluster | kEntryCopied);
-    const std::vector<std::byte> stream = deflated(kCluster);
-    stream_bytes = stream.size();
-    EXPECT_LT(stream_bytes, 2048u);
-    place_compressed(2, 7 * kCluster, stream), place_compressed(3, 7 * kCluster + 2048, stream);
-    for (std::uint64_t cluster = 0; cluster < 7; ++cluster) set_refcount(cluster, 1);
-    if (refcount_order > 0)
-      set_refcount(7, 2);
-    else
-      put64(l2(3), 0), set_refcount(7, 1);
-  }
-
-  static constexpr std::uint64_t kL1 = 3 * kCluster;
-  static constexpr std::uint64_t kRefcounts = 2 * kCluster;
-  static std::uint64_t l2(std::uint64_t index) { return 4 * kCluster + 8 * index; }
-
-  void put16(std::uint64_t offset, std::uint16_t value) { put(offset, Be16(value)); }
-  void put32(std::uint64_t offset, std::uint32_t value) { put(offset, Be32(value)); }
-  void put64(std::uint64_t offset, std::uint64_t value) { put(offset, Be64(value)); }
-  std::uint64_t get64(std::uint64_t offset) const {
-    Be64 value;
-    std::memcpy(static_cast<void*>(&value), bytes_.data() + offset, 8);
-    return value;
-  }
-  void set_refcount(std::uint64_t cluster, std::uint64_t count) {
-    const unsigned bits = 1u << order_;
-    for (unsigned bit = 0; bit < bits; ++bit) {  // of a value of whole bytes the first byte is the highest
-      const std::uint64_t at = bits < 8 ? cluster * bits + bit : cluster * bits + (bits - 8 - bit / 8 * 8) + bit % 8;
-      std::byte& byte = bytes_[kRefcounts + at / 8];
-      byte = (byte & ~(std::byte{1} << at % 8)) | (std::byte{static_cast<unsigned char>(count >> bit & 1)} << at % 8);
-    }
-  }
-  void place_compressed(std::uint64_t guest, std::uint64_t offset, const std::vector<std::byte>& stream) {
-    std::copy(stream.begin(), stream.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
-    put64(l2(guest), descriptor(offset, (offset + stream.size() - 1) / 512 - offset / 512));
-  }
-  static std::uint64_t descriptor(std::uint64_t offset, std::uint64_t more_sectors) {
-    return kEntryCompressed | more_sectors << compressed_offset_bits(12) | offset;
-  }
-  void add_cluster() { bytes_.resize(bytes_.size() + kCluster); }
-  std::vector<std::byte>& bytes() { return bytes_; }
-  Outcome check() const { return check_bytes(bytes_); }
-
-  std::size_t stream_bytes = 0;
-
- private:
-  template <class T>
-  void put(std::uint64_t offset, T value) {
-    std::memcpy(bytes_.data() + offset, static_cast<const void*>(&value), sizeof value);
-  }
-  std::vector<std::byte> bytes_;
-  unsigned order_;
-};
 
 // ---- what is sound ----------------------------------------------------------------------------------------------------------
 
@@ -468,19 +351,6 @@ TEST(Qcow2Check, NeedsOnlySubclustersThatAreAllocated) {
 
 // ---- snapshots and bitmaps --------------------------------------------------------------------------------------------------
 
-/// With the snapshot table in cluster 8 and its L1 table, the same as the active one, in cluster 9.
-HandMade with_snapshot() {
-  HandMade image;
-  image.add_cluster(), image.add_cluster();
-  image.put32(60, 1), image.put64(64, 8 * kCluster);
-  image.put64(8 * kCluster, 9 * kCluster), image.put32(8 * kCluster + 8, 1), image.put32(8 * kCluster + 36, 16);
-  for (const std::uint64_t i : {0u, 1u}) image.put64(image.l2(i), image.get64(image.l2(i)) & ~kEntryCopied);
-  image.put64(image.kL1, 4 * kCluster), image.put64(9 * kCluster, 4 * kCluster);
-  for (const std::uint64_t cluster : {4u, 5u, 6u}) image.set_refcount(cluster, 2);
-  image.set_refcount(7, 4), image.set_refcount(8, 1), image.set_refcount(9, 1);
-  return image;
-}
-
 TEST(Qcow2Check, CountsWhatASnapshotShares) { EXPECT_EQ(with_snapshot().check().text(), ""); }
 
 TEST(Qcow2Check, ReportsEachFaultOfASnapshot) {
@@ -604,69 +474,6 @@ TEST(Qcow2Check, ReadsNoMoreOfATableThanIsInTheFile) {
   EXPECT_LE(most, image.bytes().size());
 }
 
-// ---- repair -----------------------------------------------------------------------------------------------------------------
-
-/// The image with what a round of a repair hands out in its place.
-HandMade repaired(HandMade image, RepairRound round) {
-  const std::vector<std::byte> before = image.bytes();
-  const ReadUpTo read = [&](std::uint64_t offset, std::span<std::byte> into) {
-    const std::size_t got = std::min<std::size_t>(into.size(), before.size() - offset);
-    std::memcpy(into.data(), before.data() + offset, got);
-    return got;
-  };
-  const RepairRequest request{round, [&](std::uint64_t offset, std::span<const std::byte>, std::span<const std::byte> now) {
-    std::copy(now.begin(), now.end(), image.bytes().begin() + static_cast<std::ptrdiff_t>(offset));
-  }};
-  check_metadata(read, before.size(), parse_check_header(before), &request);
-  return image;
-}
-
-std::uint64_t refcount_of(HandMade& image, std::uint64_t cluster) {
-  return refcount_at(std::span(image.bytes()).subspan(HandMade::kRefcounts, kCluster), cluster, 4);
-}
-
-TEST(Qcow2Repair, LeavesARefcountBlockAloneOnWhichATableLies) {
-  HandMade image;
-  image.set_refcount(20, 1);  // what there is to repair
-  HandMade same = repaired(image, RepairRound::leaks);
-  EXPECT_EQ(refcount_of(same, 20), 0u);
-  image.put64(HandMade::kL1, HandMade::kRefcounts | kEntryCopied);  // as if the block were an L2 table
-  EXPECT_EQ(repaired(image, RepairRound::refcounts).bytes(), image.bytes());
-}
-
-TEST(Qcow2Repair, LeavesCopiedFlagsAloneWhereTwoTablesLie) {
-  HandMade image;
-  image.put64(HandMade::kL1, HandMade::kL1);  // L1 is its own L2 table, and is twice counted
-  image.set_refcount(3, 2);
-  image.put64(HandMade::kL1 + 8, 5 * kCluster);
-  EXPECT_TRUE(image.check().tells_of("COPIED is not set"));
-  EXPECT_EQ(repaired(image, RepairRound::copied).bytes(), image.bytes());
-  image.put64(HandMade::kL1, HandMade::kL1 | kEntryCopied);
-  image.set_refcount(3, 3);
-  EXPECT_TRUE(image.check().tells_of("L1 table entry 0 at 0x3000: 0x8000000000003000: COPIED is set"));
-  EXPECT_EQ(repaired(image, RepairRound::copied).bytes(), image.bytes());
-}
-
-TEST(Qcow2Repair, FreesNoClusterBehindTheFileThatAnEntryStillNames) {
-  HandMade image;
-  image.set_refcount(20, 1);
-  image.put64(HandMade::l2(0), 20 * kCluster | kEntryCopied);
-  image.set_refcount(5, 0);
-  ASSERT_TRUE(image.check().tells_of("lies beyond the end of the file"));
-  HandMade same = repaired(image, RepairRound::leaks);
-  EXPECT_EQ(refcount_of(same, 20), 1u);
-}
-
-TEST(Qcow2Repair, LeavesARefcountBlockAloneOnWhichATableThatIsTooLongLies) {
-  HandMade image;
-  image.set_refcount(20, 1);
-  image.put32(56, 16);  // clusters of the refcount table, which begins in front of the block
-  const Outcome outcome = image.check();
-  EXPECT_TRUE(outcome.tells_of("points beyond the end of the file"));
-  EXPECT_FALSE(outcome.tells_of("cluster 1 has")) << outcome.text();
-  EXPECT_EQ(repaired(image, RepairRound::leaks).bytes(), image.bytes());
-}
-
 TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherInHundredsOfLayers) {
   HandMade image = with_snapshot();
   const auto add_snapshots = [&](std::uint32_t count) {
@@ -681,14 +488,6 @@ TEST(Qcow2Check, RefusesTablesThatLieOnEachOtherInHundredsOfLayers) {
   EXPECT_TRUE(image.check().tells_of("overlaps other metadata"));
   add_snapshots(1000);
   EXPECT_THROW(image.check(), FormatError);
-}
-
-TEST(Qcow2Repair, CountsASnapshotTableAsFarAsItCanBeRead) {
-  HandMade image = with_snapshot();
-  image.put32(8 * kCluster + 36, 2000);
-  const Outcome outcome = image.check();
-  EXPECT_EQ(outcome.count(FindingKind::check_error), 1u);
-  EXPECT_FALSE(outcome.tells_of("cluster 8 has")) << outcome.text();
 }
 
 // ---- anything ---------------------------------------------------------------------------------------------------------------
