@@ -38,7 +38,8 @@ void remove_backup(const std::string& dir, const std::string& set, const JobCont
     const auto lifeline = control.lifeline ? control.lifeline : std::make_shared<Lifeline>();
     const std::size_t slash = set.find('/');
     if (slash == std::string::npos) throw Fault(FaultKind::usage, set + ": write VM/NAME");
-    set::remove_backup({dir, set.substr(0, slash), set.substr(slash + 1), lifeline->run_id(), control.on_message, control.stop}, &lifeline->state());
+    set::remove_backup({dir, set.substr(0, slash), set.substr(slash + 1), lifeline->run_id(), control.on_message, control.stop},
+                       &lifeline->state());
   });
 }
 

@@ -78,7 +78,8 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   for (const std::string& line : vm::sweep_leftovers(domain, options.scratch)) run.note(line);
   run.throw_if_stopped();
 
-  const vm::PullJobOptions job_options{run.run_id(), options.scratch, options.quiesce, options.quiesce_timeout, options.checkpoint};
+  const vm::PullJobOptions job_options{run.run_id(), options.scratch, options.quiesce, options.quiesce_timeout,
+                                       options.checkpoint};
   const std::unique_ptr<vm::PullJob> job = vm::PullJob::begin(domain, disks, job_options, run.state());
   const std::unique_ptr<ChildProcess> command = start_command(run, job->exports());
   keep_texts_and_firmware(run, job->domain(), description);

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The directory that a storage is mounted on: /tmp/csbackup.XXXXX, mode 0700 (cloudstack-contract.md, 3.1), which goes with its run.
-// /run/nasbackup/mount-<run id> says where it is before it is made, so that whoever finds the run dead can remove it. Since the
-// storage is mounted in a namespace of the run's own, for everybody else the directory is always empty.
-// Thread-safety: one thread for each run.
+// The directory that a storage is mounted on: /tmp/csbackup.XXXXX, mode 0700 (cloudstack-contract.md, 3.1), which goes with its
+// run. /run/nasbackup/mount-<run id> says where it is before it is made, so that whoever finds the run dead can remove it. Since
+// the storage is mounted in a namespace of the run's own, for everybody else the directory is always empty. Thread-safety: one
+// thread for each run.
 #pragma once
 
 #include <string>

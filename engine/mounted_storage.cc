@@ -75,7 +75,9 @@ std::string address_of(const StorageOptions& storage) {
 
 /// mount.cifs takes the password from its environment (mount.cifs(8), PASSWD), where other users do not see it.
 void hide_password(MountWords& words, std::vector<std::string>& options) {
-  const auto is_password = [](const std::string& option) { return option.starts_with("password=") || option.starts_with("pass="); };
+  const auto is_password = [](const std::string& option) {
+    return option.starts_with("password=") || option.starts_with("pass=");
+  };
   const auto found = std::find_if(options.begin(), options.end(), is_password);
   if (found == options.end()) return;
   for (char** entry = environ; *entry != nullptr; ++entry)

@@ -192,24 +192,24 @@ struct TransferOptions {
   std::string compression;                    ///< "zlib", "zstd:best", "zlib:6", "auto" …; empty: none
   std::shared_ptr<const Passphrase> encrypt;  ///< what is written is encrypted with LUKS and opens with this; null: it is not
   std::vector<std::shared_ptr<const Passphrase>> source_keys;  ///< for an encrypted source: each is tried
-  StorageKeys storage_keys;                           ///< that rbd: locations name
-  std::uint32_t pbkdf_iterations = kPbkdfIterations;  ///< of the key slot
-  bool allow_weak_pbkdf = false;                      ///< for tests: fewer than a million of them
-  RateLimit limit;                                    ///< on reading
-  std::string rate_group;                             ///< shares one limit with all jobs of this host that name it; empty: none
-  std::chrono::seconds io_timeout{60};                ///< an NBD server or a Ceph cluster that does not answer so long is given up
-  VerifyLevel verify = VerifyLevel::none;             ///< of backup and convert
+  StorageKeys storage_keys;                                    ///< that rbd: locations name
+  std::uint32_t pbkdf_iterations = kPbkdfIterations;           ///< of the key slot
+  bool allow_weak_pbkdf = false;                               ///< for tests: fewer than a million of them
+  RateLimit limit;                                             ///< on reading
+  std::string rate_group;                  ///< shares one limit with all jobs of this host that name it; empty: none
+  std::chrono::seconds io_timeout{60};     ///< an NBD server or a Ceph cluster that does not answer so long is given up
+  VerifyLevel verify = VerifyLevel::none;  ///< of backup and convert
 };
 
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
 struct BackupOptions : TransferOptions {
-  std::string vm;                            ///< the domain's name; with `sources` the set's name
-  std::vector<std::string> sources;          ///< --disk SRC without libvirt: path, nbd URI or rbd: location
-  std::string source_format;                 ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
-  std::string to;                            ///< the target directory; "null:" reads everything and keeps nothing
-  std::string set;                           ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
-  std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd: strings, in order;
-                                                          ///< nothing: those of the domain's XML
+  std::string vm;                    ///< the domain's name; with `sources` the set's name
+  std::vector<std::string> sources;  ///< --disk SRC without libvirt: path, nbd URI or rbd: location
+  std::string source_format;         ///< of `sources`: "raw", "qcow2", "luks" (a raw disk in a LUKS container), or empty to probe
+  std::string to;                    ///< the target directory; "null:" reads everything and keeps nothing
+  std::string set;                   ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
+  std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd:
+                                                          ///< strings, in order; nothing: those of the domain's XML
   std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
   bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
@@ -287,7 +287,8 @@ JobReport convert(const ConvertOptions& options, const JobControl& control);
 struct VerifyOptions : TransferOptions {
   std::string path;           ///< a set, DIR/VM for its newest, or an image
   std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe; of a set: that of `against`
-  /// What its content must be, besides what the digests say: a path or NBD URI, for a set of several disks NAME=SRC, once for each.
+  /// What its content must be, besides what the digests say: a path or NBD URI, for a set of several disks NAME=SRC, once for
+  /// each.
   std::vector<std::string> against;
   std::vector<std::shared_ptr<const Passphrase>> against_keys;  ///< each is tried, for those that are encrypted
   double sample = 1;  ///< the part of the data that is read, chosen at random; all else is looked at wholly
@@ -314,8 +315,8 @@ struct FileRead {
 
 struct VerifyReport {
   std::string path;
-  bool proved = false;  ///< the content was compared with digests, or with another source, all of it
-  double sample = 1;    ///< the part of the data that was to be read
+  bool proved = false;         ///< the content was compared with digests, or with another source, all of it
+  double sample = 1;           ///< the part of the data that was to be read
   std::vector<Damage> damage;  ///< empty: none was found
   std::vector<FileRead> files;
   std::vector<std::string> warnings;  ///< what is no damage: leaked clusters, tables for which there is not enough memory
@@ -333,19 +334,20 @@ struct RestoreOptions : TransferOptions {
   std::string path;           ///< a set, DIR/VM for its newest, or an image
   std::string source_format;  ///< of an image: "raw", "qcow2", "luks", or empty to probe
   std::string to;             ///< directory for the disks that have no target of their own; empty: only those with one
-  std::map<std::string, std::string> targets;  ///< by the disk's name, id or file: a path, a block device, an NBD URI, an rbd: location
-  std::string target_format;                   ///< of files: "qcow2" or "raw"; empty: qcow2. Everything else gets raw disks
-  bool force = false;                          ///< replace files that exist, and write over devices and Ceph images; never what is in use
-  bool dry_run = false;                        ///< only say what would be done
-  std::string new_name;                        ///< of the domain; empty: as it was
-  bool new_uuid = false;                       ///< libvirt draws one
-  bool new_macs = false;                       ///< the same
-  bool define = false;                         ///< make the domain known to libvirt when all is written; needs `to`
-  std::string connect = "qemu:///system";      ///< libvirt URI: who is asked what is in use, and defines the domain
+  std::map<std::string, std::string>
+      targets;                ///< by the disk's name, id or file: a path, a block device, an NBD URI, an rbd: location
+  std::string target_format;  ///< of files: "qcow2" or "raw"; empty: qcow2. Everything else gets raw disks
+  bool force = false;         ///< replace files that exist, and write over devices and Ceph images; never what is in use
+  bool dry_run = false;       ///< only say what would be done
+  std::string new_name;       ///< of the domain; empty: as it was
+  bool new_uuid = false;      ///< libvirt draws one
+  bool new_macs = false;      ///< the same
+  bool define = false;        ///< make the domain known to libvirt when all is written; needs `to`
+  std::string connect = "qemu:///system";  ///< libvirt URI: who is asked what is in use, and defines the domain
 };
 
 struct RestoreReport : JobReport {
-  bool proved = false;  ///< the content was compared with digests while it was written
+  bool proved = false;             ///< the content was compared with digests while it was written
   std::vector<std::string> files;  ///< written beside the disks: domain XML, firmware variables, TPM state
   std::string domain_xml;          ///< path; empty: there is none
   std::string domain;              ///< name in that XML
@@ -423,9 +425,9 @@ struct ServeReport {
   double seconds = 0;
 };
 
-/// Serves until it is asked to stop, which is its good end: clients have a second then to fetch what they asked for. Each export is
-/// told of through on_message when clients may connect. Throws Error when it cannot begin; a read that fails is told to the client
-/// and through on_message, and serving goes on.
+/// Serves until it is asked to stop, which is its good end: clients have a second then to fetch what they asked for. Each export
+/// is told of through on_message when clients may connect. Throws Error when it cannot begin; a read that fails is told to the
+/// client and through on_message, and serving goes on.
 ServeReport serve(const ServeOptions& options, const JobControl& control);
 
 /// A key slot of a LUKS header.
@@ -485,9 +487,9 @@ struct ChainLink {
 struct SetInfo {
   std::string path;  ///< DIR/VM/TIME
   std::string vm;
-  std::string time;    ///< RFC 3339, UTC
-  std::string kind;    ///< "full", or "increment" of a parent
-  std::string parent;  ///< name of the set that it stands on, in the same DIR/VM; empty: none
+  std::string time;                   ///< RFC 3339, UTC
+  std::string kind;                   ///< "full", or "increment" of a parent
+  std::string parent;                 ///< name of the set that it stands on, in the same DIR/VM; empty: none
   std::vector<ChainLink> chain;       ///< of set_info: what it stands on, the full set first, and itself
   std::vector<std::string> children;  ///< of set_info: the sets that stand on it, directly or not
   std::uint64_t virtual_size = 0;
@@ -531,12 +533,12 @@ struct DeleteReport {
   std::vector<std::string> warnings;  ///< what could not be removed yet
 };
 
-/// Takes a set away, under the locks of its VM. Needs no passphrase. Throws Error: failed when another set needs it, or may need it;
-/// usage for the directory of a VM.
+/// Takes a set away, under the locks of its VM. Needs no passphrase. Throws Error: failed when another set needs it, or may need
+/// it; usage for the directory of a VM.
 DeleteReport delete_sets(const DeleteOptions& options, const JobControl& control);
 
-/// CloudStack's way: the directory `set` ("VM/NAME") below `dir`, whatever is in it and whoever made it, and what dead runs left of it; no
-/// chain is looked at. What is not there is gone already. Throws Error: locked, failed.
+/// CloudStack's way: the directory `set` ("VM/NAME") below `dir`, whatever is in it and whoever made it, and what dead runs left
+/// of it; no chain is looked at. What is not there is gone already. Throws Error: locked, failed.
 void remove_backup(const std::string& dir, const std::string& set, const JobControl& control);
 
 /// What a check changes. All of it or nothing stands in the image afterwards, also when it is killed (docs/formats/check.md).
@@ -549,9 +551,9 @@ enum class CheckRepair {
 struct CheckOptions {
   std::string path;
   std::vector<std::shared_ptr<const Passphrase>> passphrases;  ///< each is tried; only a LUKS container needs one
-  bool shared = false;   ///< -U: do not look at image locks
-  unsigned threads = 0;  ///< that decode; 0: one for each CPU
-  CheckRepair repair = CheckRepair::nothing;  ///< under the locks of a writer
+  bool shared = false;                                         ///< -U: do not look at image locks
+  unsigned threads = 0;                                        ///< that decode; 0: one for each CPU
+  CheckRepair repair = CheckRepair::nothing;                   ///< under the locks of a writer
 };
 
 /// What a check comes to. The numbers are those of `qemu-img check`.
@@ -620,10 +622,10 @@ struct StorageUse {
   std::uint64_t used = 0;
 };
 
-/// A storage mounted for one run: on a directory /tmp/csbackup.XXXXX, in a mount namespace of its own, so that the kernel unmounts it
-/// when the run ends, however it ends. The calling thread enters that namespace for good, and only it and the threads and processes
-/// that it starts from then on see the storage: construct it in a process made for the purpose. The directory is removed by
-/// the lifeline's owner, or by the next run.
+/// A storage mounted for one run: on a directory /tmp/csbackup.XXXXX, in a mount namespace of its own, so that the kernel
+/// unmounts it when the run ends, however it ends. The calling thread enters that namespace for good, and only it and the threads
+/// and processes that it starts from then on see the storage: construct it in a process made for the purpose. The directory is
+/// removed by the lifeline's owner, or by the next run.
 class MountedStorage {
  public:
   /// Throws Error(failed), "Failed to mount TYPE store: …", without what is secret in the options; nothing is left then.

@@ -29,7 +29,7 @@ namespace {
 
 constexpr std::size_t kMostBytes = 8u << 20;  // cryptsetup's limit of a key file (DEFAULT_KEYFILE_SIZE_MAXKB)
 constexpr std::size_t kFirstRoom = 4096;
-constexpr int kTick = 100;  // ms between two looks at the stop token
+constexpr int kTick = 100;                   // ms between two looks at the stop token
 constexpr useconds_t kCommandTick = 10'000;  // microseconds
 constexpr unsigned kLeastIterations = 1'000'000;
 

@@ -53,7 +53,8 @@ ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& cont
   manifest_ = set::read_manifest(file->content, where);
   if (manifest_.set != place_.name) damaged(where, "is that of another set: " + manifest_.set);
   if (manifest_.parent)
-    throw Fault(FaultKind::failed, place_.path + ": is an increment of " + manifest_.parent->set + ", which this program does not read yet");
+    throw Fault(FaultKind::failed,
+                place_.path + ": is an increment of " + manifest_.parent->set + ", which this program does not read yet");
   const bool sealed_with_key = !manifest_.seal.hmac.empty();
   if (!sealed_with_key && ring.size() != 0)
     damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");

@@ -97,11 +97,14 @@ class Restoration {
     for (const auto& [name, target] : options_.targets) plans_.push_back(plan_for(stored_.find(name, "--disk"), target));
     for (std::size_t i = 0; i < stored_.disks().size() && !options_.to.empty(); ++i) {
       const bool named = std::any_of(plans_.begin(), plans_.end(), [&](const Plan& plan) { return plan.index == i; });
-      if (!named) plans_.push_back(plan_for(i, options_.to + "/" + stored_.disks()[i].name + "." + (format.empty() ? "qcow2" : format)));
+      if (!named)
+        plans_.push_back(plan_for(i, options_.to + "/" + stored_.disks()[i].name + "." + (format.empty() ? "qcow2" : format)));
     }
     for (const Plan& plan : plans_)
-      if (std::count_if(plans_.begin(), plans_.end(), [&](const Plan& other) { return other.target == plan.target || other.index == plan.index; }) > 1)
-        throw Fault(FaultKind::usage, "--disk: " + location_for_people(plan.target) + ": two disks would go there, or one to two places");
+      if (std::count_if(plans_.begin(), plans_.end(),
+                        [&](const Plan& other) { return other.target == plan.target || other.index == plan.index; }) > 1)
+        throw Fault(FaultKind::usage,
+                    "--disk: " + location_for_people(plan.target) + ": two disks would go there, or one to two places");
   }
 
   /// A device, an export or a Ceph image holds a raw disk; a file what was asked for.
@@ -120,7 +123,8 @@ class Restoration {
       plan.format = "raw";
     }
     if (exists && !options_.force) throw Fault(FaultKind::failed, target + ": exists; write --force to overwrite it");
-    if (options_.target_format.empty() && plan.kind == vm::RestoredPlace::Kind::file && (target.ends_with(".raw") || target.ends_with(".img")))
+    if (options_.target_format.empty() && plan.kind == vm::RestoredPlace::Kind::file &&
+        (target.ends_with(".raw") || target.ends_with(".img")))
       plan.format = "raw";
     return plan;
   }
@@ -163,7 +167,8 @@ class Restoration {
   void check_room() {
     std::map<std::string, std::uint64_t> needed;
     for (const Plan& plan : plans_)
-      if (plan.kind == vm::RestoredPlace::Kind::file) needed[directory_of(plan.target)] += stored_.disks()[plan.index].stored_bytes;
+      if (plan.kind == vm::RestoredPlace::Kind::file)
+        needed[directory_of(plan.target)] += stored_.disks()[plan.index].stored_bytes;
     for (const auto& [path, bytes] : needed) set::check_free_space(set::Directory::open(path, &state()), bytes, "restore target");
   }
 
@@ -234,7 +239,8 @@ class Restoration {
     return source;
   }
 
-  // ---- what belongs to the VM besides ------------------------------------------------------------------------------------------
+  // ---- what belongs to the VM besides
+  // ------------------------------------------------------------------------------------------
 
   const set::ManifestFile* find_file(const std::string& name) const {
     for (const set::ManifestFile& file : stored_.set()->manifest().files)
@@ -253,10 +259,11 @@ class Restoration {
     changes.new_macs = options_.new_macs;
     const std::string name = options_.new_name.empty() ? vm::name_of_domain(xml) : options_.new_name;
     if (name.empty() || name.find('/') != std::string::npos || name.front() == '.')
-      throw Fault(FaultKind::damaged, stored_.set()->path() + "/" + xml_file->name + ": name: " + name + ", cannot be that of a file");
+      throw Fault(FaultKind::damaged,
+                  stored_.set()->path() + "/" + xml_file->name + ": name: " + name + ", cannot be that of a file");
     for (const Plan& plan : plans_)
-      changes.disks[stored_.disks()[plan.index].name] = {
-          plan.kind, is_remote(plan.target) ? plan.target : absolute(plan.target), plan.format};
+      changes.disks[stored_.disks()[plan.index].name] = {plan.kind, is_remote(plan.target) ? plan.target : absolute(plan.target),
+                                                         plan.format};
     PlannedDomain domain{name, options_.to + "/" + name + ".xml", "", ""};
     if (find_file(kNvram) != nullptr) domain.nvram = options_.to + "/" + name + "_VARS.fd";
     if (!domain.nvram.empty()) changes.nvram = absolute(domain.nvram);
@@ -310,10 +317,10 @@ class Restoration {
   StoredDisks stored_;
   std::vector<Plan> plans_;
   std::optional<PlannedDomain> domain_;
-  std::string tpm_file_;  // the last of them; empty: there is none
-  std::vector<TargetPlace> places_;                           // of plans_, in their order
-  std::vector<std::unique_ptr<NewFile>> files_;               // those of plans_ that are files, and the small ones
-  std::vector<std::unique_ptr<RbdTargetImage>> rbd_images_;   // those that are Ceph images
+  std::string tpm_file_;                                     // the last of them; empty: there is none
+  std::vector<TargetPlace> places_;                          // of plans_, in their order
+  std::vector<std::unique_ptr<NewFile>> files_;              // those of plans_ that are files, and the small ones
+  std::vector<std::unique_ptr<RbdTargetImage>> rbd_images_;  // those that are Ceph images
   RestoreReport report_;
 };
 

@@ -54,7 +54,8 @@ void StoredDisks::add_disks_of_set() {
 }
 
 void StoredDisks::add_image(const std::string& path, const std::string& format, const JobControl& control) {
-  if (is_rbd_location(path)) throw Fault(FaultKind::usage, location_for_people(path) + ": is neither a set nor a file; convert reads it");
+  if (is_rbd_location(path))
+    throw Fault(FaultKind::usage, location_for_people(path) + ": is neither a set nor a file; convert reads it");
   StoredDisk disk{stem_of(path), stem_of(path), path, format, 0, std::nullopt};
   if (!is_remote(path)) disk.stored_bytes = ImageBytes(path, state_of(control)).file_size();
   disks_.push_back(std::move(disk));

@@ -17,11 +17,11 @@
 namespace nasbackup {
 
 struct StoredDisk {
-  std::string name;  ///< target (vda); of an image its file's name without endings
-  std::string id;    ///< of the volume; of an image the same as `name`
-  std::string path;  ///< of the image
-  std::string format;             ///< of it: "qcow2", also in a container; of an image as asked for
-  std::uint64_t stored_bytes = 0;  ///< size of the file
+  std::string name;                           ///< target (vda); of an image its file's name without endings
+  std::string id;                             ///< of the volume; of an image the same as `name`
+  std::string path;                           ///< of the image
+  std::string format;                         ///< of it: "qcow2", also in a container; of an image as asked for
+  std::uint64_t stored_bytes = 0;             ///< size of the file
   std::optional<std::uint64_t> virtual_size;  ///< of an image not known before it is opened
 };
 
@@ -39,8 +39,10 @@ class StoredDisks {
   StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options, const JobControl& control);
   /// Of a set that is not published yet.
   StoredDisks(SetPlace place, std::shared_ptr<luks::KeyRing> ring, const JobControl& control);
-  /// An image that this run wrote; with its digests, if there are any. Of what is written in place the virtual size must be known.
-  StoredDisks(StoredDisk image, std::optional<WrittenDigests> digests, std::shared_ptr<luks::KeyRing> ring, const JobControl& control);
+  /// An image that this run wrote; with its digests, if there are any. Of what is written in place the virtual size must be
+  /// known.
+  StoredDisks(StoredDisk image, std::optional<WrittenDigests> digests, std::shared_ptr<luks::KeyRing> ring,
+              const JobControl& control);
 
   /// Null: it is an image.
   const ProvenSet* set() const noexcept { return set_ ? &*set_ : nullptr; }

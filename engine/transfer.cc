@@ -148,7 +148,8 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
 
 asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<TransferDisk>& disks) {
   std::deque<DiskCopy> copies;
-  if (options_.encrypt) keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random(), job_.stop().token());
+  if (options_.encrypt)
+    keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random(), job_.stop().token());
   derive_again();
   for (const TransferDisk& disk : disks) {
     job_.stop().throw_if_stopped();
@@ -173,7 +174,8 @@ std::size_t Transfer::most_at_once(const std::deque<DiskCopy>& copies) const {
   std::uint64_t largest = 1;
   for (const DiskCopy& copy : copies) largest = std::max(largest, copy.memory());
   if (largest > buffers())
-    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for clusters and compression of this kind: write at least " +
+    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) +
+                                      ": too little for clusters and compression of this kind: write at least " +
                                       std::to_string((largest + kBesideBuffers + libraries_ + (1u << 20) - 1) >> 20) + "M");
   return std::min<std::uint64_t>(buffers() / largest, copies.size());
 }
@@ -182,7 +184,8 @@ void Transfer::make_room_for_libraries(const std::vector<TransferDisk>& disks) {
   if (!uses_ceph(disks)) return;
   libraries_ = kCephLibrary;
   if (options_.memory < kLeastMemory + libraries_)
-    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) + ": too little for Ceph images: write at least " +
+    throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) +
+                                      ": too little for Ceph images: write at least " +
                                       std::to_string((kLeastMemory + libraries_) >> 20) + "M");
 }
 
@@ -203,8 +206,12 @@ void Transfer::derive_again() {
 }
 
 PipelineBounds Transfer::bounds_for(std::size_t disks) const {
-  return {buffers() / std::max<std::size_t>(1, disks), options_.connections, options_.cluster_size, options_.io_timeout,
-          options_.item_size, rbd_keys_of(options_.storage_keys)};
+  return {buffers() / std::max<std::size_t>(1, disks),
+          options_.connections,
+          options_.cluster_size,
+          options_.io_timeout,
+          options_.item_size,
+          rbd_keys_of(options_.storage_keys)};
 }
 
 }  // namespace nasbackup

@@ -269,7 +269,8 @@ void Verification::let_go(std::size_t index) {
   const StoredDisk& disk = stored_.disks()[index];
   if (is_remote(disk.path)) return record(disk.path, false);
   const SourcePlace source = stored_.source(index);
-  const std::vector<std::string> files = open_image({source.location, source.format, false, source.keys.get(), source.backing}, &state()).files;
+  const std::vector<std::string> files =
+      open_image({source.location, source.format, false, source.keys.get(), source.backing}, &state()).files;
   for (const std::string& file : files) record(file, let_file_go(file, &state()));
 }
 

@@ -50,7 +50,8 @@ Walked walk(CheckedImage& image, std::vector<L1Table>& tables) {
   for (std::uint32_t i = 0; i < image.header.snapshots; ++i) {
     at = round_up(at, 8);
     if (image.header.snapshots_offset + at >= image.file_size) {  // else it would be as many empty entries as it is said to have
-      image.findings.corrupt({Table::snapshot_table, i, 0, image.header.snapshots_offset + at}, "lies beyond the end of the file");
+      image.findings.corrupt({Table::snapshot_table, i, 0, image.header.snapshots_offset + at},
+                             "lies beyond the end of the file");
       return {at, false};
     }
     SnapshotHead head;

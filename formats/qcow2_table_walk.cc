@@ -54,7 +54,8 @@ TableEntry TableWalk::l1_entry(const Reference& reference) const {
 
 void TableWalk::take_l1_entry(const Reference& reference) {
   if ((reference.value & kL1Reserved) != 0) image_.findings.corrupt(l1_entry(reference), "reserved bits are set");
-  if (l2_offset_of(reference.value) == 0) return image_.findings.corrupt(l1_entry(reference), "names no L2 table, but is not zero");
+  if (l2_offset_of(reference.value) == 0)
+    return image_.findings.corrupt(l1_entry(reference), "names no L2 table, but is not zero");
   if (!image_.header.is_aligned(l2_offset_of(reference.value))) {
     image_.findings.corrupt(l1_entry(reference), "the L2 table is not aligned to a cluster");
     image_.references_unknown = true;

@@ -25,7 +25,8 @@ struct RbdLocation {
   std::string conf;        ///< path of a ceph.conf; empty: the first of Ceph's usual places that is there
   crypto::Secret key;      ///< `key`: empty: none here
   std::string stored_key;  ///< the name under which somebody keeps the key for us; empty: nobody does
-  std::vector<std::pair<std::string, std::string>> options;  ///< of Ceph's configuration, in their order: mon_host, auth_supported …
+  std::vector<std::pair<std::string, std::string>>
+      options;  ///< of Ceph's configuration, in their order: mon_host, auth_supported …
 };
 
 bool is_rbd_location(std::string_view text) noexcept;

@@ -21,7 +21,9 @@ namespace {
 
 constexpr std::size_t kMostBytes = 64 << 10;
 
-[[noreturn]] void refuse_file(const std::string& place, const std::string& what) { throw UsageError(printable(place + ": " + what)); }
+[[noreturn]] void refuse_file(const std::string& place, const std::string& what) {
+  throw UsageError(printable(place + ": " + what));
+}
 
 /// False when there is no such file.
 bool read_file(const std::string& path, std::string& content) {
@@ -136,8 +138,8 @@ const Option& ConfigurationFile::option(const std::string& name, Verbs verbs, co
     if (option.name == name && fits) return option;
     if (fits) names.emplace_back(option.name);
     if (option.name == name)
-      instead = option.per_run ? "belongs on the command line: write --" + name + " there"
-                               : "not an option of this verb: leave it out";
+      instead =
+          option.per_run ? "belongs on the command line: write --" + name + " there" : "not an option of this verb: leave it out";
   }
   if (!instead.empty()) refuse_file(place, name + ": " + instead);
   const std::string near = nearest(name, names);

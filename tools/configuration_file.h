@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A configuration file, parsed: its tables, and the options that stand in one, by the table in options.h. For those who know what its
-// tables mean: configuration.cc, cloudstack/zone.cc. One thread; errors are UsageError, "FILE:LINE: what".
+// A configuration file, parsed: its tables, and the options that stand in one, by the table in options.h. For those who know what
+// its tables mean: configuration.cc, cloudstack/zone.cc. One thread; errors are UsageError, "FILE:LINE: what".
 #pragma once
 
 #include <optional>

@@ -18,8 +18,8 @@ namespace nasbackup::tools {
 struct PassphrasePlace {
   enum class Kind { file, descriptor, command, ready, memory };
   Kind kind = Kind::file;
-  std::string text;     ///< path or command
-  int descriptor = -1;  ///< as the caller named it; close_all_but() moves it out of stdio's way
+  std::string text;                                   ///< path or command
+  int descriptor = -1;                                ///< as the caller named it; close_all_but() moves it out of stdio's way
   std::shared_ptr<const Passphrase> ready = nullptr;  ///< of Kind::ready
   std::shared_ptr<StorageKeys> keys = nullptr;        ///< of Kind::memory
 };
@@ -45,8 +45,8 @@ void close_all_but(std::span<PassphrasePlaces* const> kept);
 /// In a process that is not to read them.
 void forget_secrets(std::span<const PassphrasePlaces* const> secrets) noexcept;
 
-/// Takes the keys that stand on the command line out of it, so that the list of processes does not show them, and puts their names
-/// in their places in `words`. Empty: there are no rbd: locations.
+/// Takes the keys that stand on the command line out of it, so that the list of processes does not show them, and puts their
+/// names in their places in `words`. Empty: there are no rbd: locations.
 PassphrasePlaces take_storage_keys(std::span<char* const> arguments, std::vector<std::string>& words);
 
 /// What take_storage_keys() took. Throws nasbackup::Error.

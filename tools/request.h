@@ -62,7 +62,9 @@ struct Request {
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
 
-  std::array<const PassphrasePlaces*, 4> secrets() const noexcept { return {&passphrases, &new_passphrase, &source_keys, &storage_keys}; }
+  std::array<const PassphrasePlaces*, 4> secrets() const noexcept {
+    return {&passphrases, &new_passphrase, &source_keys, &storage_keys};
+  }
   std::array<PassphrasePlaces*, 4> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys, &storage_keys}; }
   /// Also of a cluster whose key librados reads from a file of its own.
   bool has_secrets() const noexcept {

@@ -265,7 +265,8 @@ std::string restore_text(const Request& request, const Json& result) {
   if (dry) return text;
   for (const Json& file : result.at("files")) text += printable(file.get<std::string>()) + "\n";
   if (result.at("defined").get<bool>()) text += fmt::format("{}: defined\n", word(result, "domain"));
-  return job_text(result, text + (result.at("verified").get<bool>() ? "what was read is what was backed up" : "content not proved: no digests"));
+  return job_text(result, text + (result.at("verified").get<bool>() ? "what was read is what was backed up"
+                                                                    : "content not proved: no digests"));
 }
 
 std::string counted(std::uint64_t count, const char* one, const char* many) {

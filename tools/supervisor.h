@@ -16,8 +16,8 @@ namespace nasbackup::tools {
 /// Blocks the signals that the supervisor waits for; to be called first of all, so that every process of the run inherits it.
 void block_signals();
 
-/// Keys leave traces also outside of the memory that is kept for them: a run that has to do with any leaves no core file. For every process
-/// that comes of this one.
+/// Keys leave traces also outside of the memory that is kept for them: a run that has to do with any leaves no core file. For
+/// every process that comes of this one.
 void keep_out_of_core_files(const Request& request) noexcept;
 
 /// Runs the verb in a worker to its end, whatever that is. To be called in a process without threads, signals blocked. Throws

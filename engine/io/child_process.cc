@@ -21,7 +21,8 @@ namespace {
 
 std::vector<char*> pointers_to(const std::vector<std::string>& words) {
   std::vector<char*> pointers;
-  for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));  // exec's signature; it changes nothing
+  for (const std::string& word : words)
+    pointers.push_back(const_cast<char*>(word.c_str()));  // exec's signature; it changes nothing
   pointers.push_back(nullptr);
   return pointers;
 }

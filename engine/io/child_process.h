@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program that we start: with nothing on its stdin, in a process group of its own, and killed with all that it started when it is
-// not wanted any more or this process dies. Thread-safety: one object, one thread.
+// A program that we start: with nothing on its stdin, in a process group of its own, and killed with all that it started when it
+// is not wanted any more or this process dies. Thread-safety: one object, one thread.
 #pragma once
 
 #include <sys/types.h>

@@ -79,9 +79,9 @@ class Chain {
     const auto header = find_luks_header(bytes);
     const auto volume_key = open_key(bytes, header);
     if (header.facts.payload_offset > bytes.file_size())
-      throw Fault(FaultKind::damaged, bytes.path() + ": LUKS header: payload offset: " +
-                                          std::to_string(header.facts.payload_offset) + ", beyond the file's " +
-                                          std::to_string(bytes.file_size()) + " bytes");
+      throw Fault(FaultKind::damaged, bytes.path() +
+                                          ": LUKS header: payload offset: " + std::to_string(header.facts.payload_offset) +
+                                          ", beyond the file's " + std::to_string(bytes.file_size()) + " bytes");
     bytes.enter_container(header.facts.payload_offset, volume_key.bytes());
   }
 
@@ -111,7 +111,8 @@ class Chain {
       return open(known.path, known.format);
     }
     if (known_.alone && !header.backing_file.empty())
-      throw Fault(FaultKind::damaged, path + ": qcow2 header: backing file: " + header.backing_file + ": it was written without one");
+      throw Fault(FaultKind::damaged,
+                  path + ": qcow2 header: backing file: " + header.backing_file + ": it was written without one");
     if (known_.ends || header.backing_file.empty()) return nullptr;
     return open(beside(path, header.backing_file), format_of_backing(path, header.backing_format));
   }

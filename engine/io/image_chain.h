@@ -31,8 +31,8 @@ struct KnownBacking {
 
 struct ImagePlace {
   std::string path;
-  std::string format;           ///< "raw", "qcow2", "luks" (a raw disk in a LUKS container); empty: probed
-  bool shared = false;          ///< do not look at image locks
+  std::string format;             ///< "raw", "qcow2", "luks" (a raw disk in a LUKS container); empty: probed
+  bool shared = false;            ///< do not look at image locks
   luks::KeyRing* keys = nullptr;  ///< null, or empty: none is known
   KnownBacking backing = {};
 };
@@ -45,8 +45,9 @@ struct OpenedImage {
 };
 
 /// A raw disk must not be able to pose as an image that leads to other files: a probed qcow2 that names a backing or data file is
-/// refused, and so is a probed container when no key is known. Backing files are those of `backing`, else they have the format that
-/// their child's header names; a chain is at most 64 deep. Throws Fault: not_found, source (in use, not supported, not of that format), wrong_key, damaged.
+/// refused, and so is a probed container when no key is known. Backing files are those of `backing`, else they have the format
+/// that their child's header names; a chain is at most 64 deep. Throws Fault: not_found, source (in use, not supported, not of
+/// that format), wrong_key, damaged.
 OpenedImage open_image(const ImagePlace& place, LifelineState* lifeline);
 
 }  // namespace nasbackup

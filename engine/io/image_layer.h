@@ -16,8 +16,8 @@
 
 namespace nasbackup {
 
-/// What an image is that its reader cannot read: it is not of the format that it should have, or asks for what is not known. Of one
-/// that we wrote that is damage.
+/// What an image is that its reader cannot read: it is not of the format that it should have, or asks for what is not known. Of
+/// one that we wrote that is damage.
 class UnreadableImage : public Fault {
  public:
   explicit UnreadableImage(const std::string& message) : Fault(FaultKind::source, message) {}

@@ -256,8 +256,8 @@ void NbdConnection::on_ready(int direction) {
   follow();
 }
 
-// Told of an answer, libnbd (1.14) waits for that answer and sends nothing before it has come: for ever, when there is none and the
-// server waits for the rest of a command. And Asio's waits may end although the look before has taken what there was.
+// Told of an answer, libnbd (1.14) waits for that answer and sends nothing before it has come: for ever, when there is none and
+// the server waits for the rest of a command. And Asio's waits may end although the look before has taken what there was.
 bool NbdConnection::has_something_to_read() const noexcept {
   pollfd look{watched_fd_, POLLIN, 0};
   return ::poll(&look, 1, 0) > 0;

@@ -38,8 +38,8 @@ const qcow2::HeaderFacts& readable(const qcow2::HeaderFacts& header, const std::
 
 }  // namespace
 
-Qcow2Layer::Qcow2Layer(std::unique_ptr<ImageBytes> bytes, const qcow2::HeaderFacts& header, std::unique_ptr<crypto::AesXts> cipher,
-                       std::unique_ptr<ImageLayer> backing)
+Qcow2Layer::Qcow2Layer(std::unique_ptr<ImageBytes> bytes, const qcow2::HeaderFacts& header,
+                       std::unique_ptr<crypto::AesXts> cipher, std::unique_ptr<ImageLayer> backing)
     : ImageLayer(round_down(header.virtual_size, qcow2::kSectorSize), header.cluster_size),  // as QEMU counts
       bytes_(std::move(bytes)),
       tables_(*bytes_, readable(header, bytes_->path())),
@@ -142,8 +142,8 @@ void Qcow2Layer::read_backing(const Piece& piece, std::span<std::byte> into) con
   std::memset(into.data() + length, 0, into.size() - length);
 }
 
-// QEMU reads what the file lacks as zero; a guest's data that is not there is damage. In an encrypted image the tweak is the place
-// in the file (section "Data encryption").
+// QEMU reads what the file lacks as zero; a guest's data that is not there is damage. In an encrypted image the tweak is the
+// place in the file (section "Data encryption").
 void Qcow2Layer::read_plain(const Piece& piece, std::span<std::byte> into) const {
   if (!cipher_) return bytes_->read(piece.mapping.at.value, into);
   constexpr std::uint64_t kSector = crypto::AesXts::kSectorBytes;
@@ -184,14 +184,15 @@ void Qcow2Layer::decompress(const Piece& piece, std::span<const std::byte> strea
     std::memcpy(into.data(), whole.data() + piece.guest.start.value % cluster, into.size());
   } catch (const FormatError& error) {
     throw Fault(FaultKind::damaged, bytes_->path() + ": guest byte " + std::to_string(piece.guest.start.value) +
-                                        ": its compressed cluster at file offset " + std::to_string(piece.mapping.at.value) + ": " +
-                                        error.what());
+                                        ": its compressed cluster at file offset " + std::to_string(piece.mapping.at.value) +
+                                        ": " + error.what());
   }
 }
 
 std::optional<FilePlace> Qcow2Layer::locate(GuestOffset at) const {
   const Piece found = piece(at, 1);
-  if (found.mapping.kind == Kind::plain || found.mapping.kind == Kind::compressed) return bytes_->place_of(found.mapping.at.value);
+  if (found.mapping.kind == Kind::plain || found.mapping.kind == Kind::compressed)
+    return bytes_->place_of(found.mapping.at.value);
   if (found.mapping.kind == Kind::unallocated && backing_ && at.value < backing_->size()) return backing_->locate(at);
   return std::nullopt;
 }

@@ -118,7 +118,8 @@ void RbdImage::read_facts() {
 std::vector<GuestRange> RbdImage::data_ranges(GuestRange about, const std::stop_token& stop) const {
   Collected found{stop, {}};
   const auto whole_objects = static_cast<std::uint8_t>(facts_.keeps_object_map ? 1 : 0);
-  const int result = library_.rbd_diff_iterate2(image_, nullptr, about.start.value, about.length, 1, whole_objects, collect, &found);
+  const int result =
+      library_.rbd_diff_iterate2(image_, nullptr, about.start.value, about.length, 1, whole_objects, collect, &found);
   if (stop.stop_requested()) throw Fault(FaultKind::interrupted, "stopped");
   pool_->check(result, at("look for data in a range", about.length, about.start.value));
   return in_order(std::move(found.ranges), about);
@@ -184,7 +185,8 @@ asio::awaitable<void> RbdImage::read(std::uint64_t offset, std::span<std::byte> 
   const std::int64_t result = co_await run(std::move(begin));
   if (result < 0) pool_->fail(result, at("read", into.size(), offset));
   if (static_cast<std::uint64_t>(result) != into.size())
-    throw Fault(FaultKind::source, pool_->name() + ": " + at("read", into.size(), offset) + ": only " + std::to_string(result) + " came");
+    throw Fault(FaultKind::source,
+                pool_->name() + ": " + at("read", into.size(), offset) + ": only " + std::to_string(result) + " came");
 }
 
 asio::awaitable<void> RbdImage::write(std::uint64_t offset, std::span<const std::byte> bytes) {

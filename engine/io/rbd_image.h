@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// One open image of a Ceph cluster (librbd). Opening, closing, and what is not a coroutine blocks; coroutines run on the loop that
-// awaits them. What was begun is always waited for, because the library writes into our buffer until it has called back.
+// One open image of a Ceph cluster (librbd). Opening, closing, and what is not a coroutine blocks; coroutines run on the loop
+// that awaits them. What was begun is always waited for, because the library writes into our buffer until it has called back.
 #pragma once
 
 #include <functional>
@@ -29,7 +29,7 @@ struct RbdFacts {
   std::uint64_t overlap = 0;      ///< bytes that may come from the image that it was cloned from
   bool keeps_object_map = false;  ///< knows which objects there are, and need not ask for each (feature fast-diff)
   std::string id;
-  std::int64_t modified_ns = 0;   ///< Ceph keeps it to the minute
+  std::int64_t modified_ns = 0;  ///< Ceph keeps it to the minute
 };
 
 class RbdImage {
@@ -47,8 +47,8 @@ class RbdImage {
 
   /// What may hold data of `about`, in order; it begins at a multiple of the period. Throws Fault.
   std::vector<GuestRange> data_ranges(GuestRange about, const std::stop_token& stop) const;
-  /// Who else uses it, in words; empty: nobody. A lock of librbd's own whose owner no longer watches the image is a dead one's, which
-  /// the next writer takes over. Throws Fault.
+  /// Who else uses it, in words; empty: nobody. A lock of librbd's own whose owner no longer watches the image is a dead one's,
+  /// which the next writer takes over. Throws Fault.
   std::string other_user() const;
 
   asio::awaitable<void> read(std::uint64_t offset, std::span<std::byte> into);

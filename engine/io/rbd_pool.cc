@@ -70,9 +70,9 @@ RbdPool::~RbdPool() {
 void RbdPool::configure(const RbdLocation& location, const RbdAccess& access) {
   const int read = library_.rados_conf_read_file(cluster_, location.conf.empty() ? nullptr : location.conf.c_str());
   if (read < 0 && !location.conf.empty()) fail(read, "conf " + location.conf);
-  set("rbd_cache", "false");                // each byte is read or written once
-  set("rbd_atime_update_interval", "0");    // who only reads leaves no trace
-  set("log_to_stderr", "false");            // which is ours
+  set("rbd_cache", "false");              // each byte is read or written once
+  set("rbd_atime_update_interval", "0");  // who only reads leaves no trace
+  set("log_to_stderr", "false");          // which is ours
   for (const auto& [option, value] : location.options) set(option, value.c_str());
   for (const std::string_view option : kTimeouts) {
     const auto seconds = shortest_timeout(location, option, patience_of_library(access.timeout));
@@ -81,7 +81,8 @@ void RbdPool::configure(const RbdLocation& location, const RbdAccess& access) {
   if (location.key.size() != 0) set("key", c_string(with_end(location.key)));
   if (location.stored_key.empty()) return;
   const auto kept = access.keys.find(location.stored_key);
-  if (kept == access.keys.end()) throw Fault(FaultKind::usage, name_ + ": stored_key " + location.stored_key + ": there is no such key");
+  if (kept == access.keys.end())
+    throw Fault(FaultKind::usage, name_ + ": stored_key " + location.stored_key + ": there is no such key");
   set("key", c_string(with_end(*kept->second)));
 }
 

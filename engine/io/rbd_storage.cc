@@ -71,15 +71,16 @@ RbdLocation read_target_location(const std::string& location) {
 
 }  // namespace
 
-asio::awaitable<std::unique_ptr<BlockSource>> open_rbd_source(RbdThreads threads, std::string location, RbdAccess access, bool shared) {
+asio::awaitable<std::unique_ptr<BlockSource>> open_rbd_source(RbdThreads threads, std::string location, RbdAccess access,
+                                                              bool shared) {
   std::unique_ptr<BlockSource> source;
   auto open = [&] { source = std::make_unique<RbdSource>(threads, read_rbd_location(location), access, shared); };
   co_await on_thread(threads.pool, open);
   co_return source;
 }
 
-asio::awaitable<std::unique_ptr<BlockTarget>> open_rbd_target(RbdThreads threads, std::string location, RbdAccess access, std::uint64_t size,
-                                                              bool create) {
+asio::awaitable<std::unique_ptr<BlockTarget>> open_rbd_target(RbdThreads threads, std::string location, RbdAccess access,
+                                                              std::uint64_t size, bool create) {
   std::unique_ptr<BlockTarget> target;
   auto open = [&] { target = std::make_unique<RbdTarget>(threads, read_target_location(location), access, size, create); };
   co_await on_thread(threads.pool, open);

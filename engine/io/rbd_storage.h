@@ -24,8 +24,8 @@ using RbdKeys = std::map<std::string, std::shared_ptr<const crypto::Secret>>;
 
 struct RbdAccess {
   RbdKeys keys;
-  std::chrono::seconds timeout{60};     ///< a cluster that does not answer for so long is given up
-  LifelineState* lifeline = nullptr;    ///< may be null
+  std::chrono::seconds timeout{60};   ///< a cluster that does not answer for so long is given up
+  LifelineState* lifeline = nullptr;  ///< may be null
 };
 
 /// Where librbd's blocking calls run, and its callbacks come back to.
@@ -36,12 +36,13 @@ struct RbdThreads {
 };
 
 /// `shared`: do not look who else uses the image. Throws Fault(source) when somebody does.
-asio::awaitable<std::unique_ptr<BlockSource>> open_rbd_source(RbdThreads threads, std::string location, RbdAccess access, bool shared);
+asio::awaitable<std::unique_ptr<BlockSource>> open_rbd_source(RbdThreads threads, std::string location, RbdAccess access,
+                                                              bool shared);
 
 /// `create`: an image of `size` bytes is made, which must not be there; else one that holds so many. Throws Fault(locked) when
 /// somebody uses it.
-asio::awaitable<std::unique_ptr<BlockTarget>> open_rbd_target(RbdThreads threads, std::string location, RbdAccess access, std::uint64_t size,
-                                                              bool create);
+asio::awaitable<std::unique_ptr<BlockTarget>> open_rbd_target(RbdThreads threads, std::string location, RbdAccess access,
+                                                              std::uint64_t size, bool create);
 
 /// An image that is to be written: one that is there in place; a new one under another name, until it is whole. Blocking; used by
 /// one thread.

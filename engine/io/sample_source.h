@@ -24,8 +24,8 @@ struct Sample {
 /// About `bytes` of `data`, which is rising, in pieces that are evenly spread over it; all of it when there is no more.
 std::vector<GuestRange> choose_sample(const std::vector<GuestRange>& data, std::uint64_t bytes);
 
-/// A random sample: about `share` (0 to 1) of `data`, which is rising, in pieces that lie one in each of as many equal stretches of
-/// it. Both begin and end at multiples of `grid`, or at the end of the last of `data`.
+/// A random sample: about `share` (0 to 1) of `data`, which is rising, in pieces that lie one in each of as many equal stretches
+/// of it. Both begin and end at multiples of `grid`, or at the end of the last of `data`.
 std::vector<GuestRange> choose_at_random(const std::vector<GuestRange>& data, double share, std::uint64_t grid,
                                          crypto::RandomSource& random);
 

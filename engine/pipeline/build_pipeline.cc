@@ -45,14 +45,17 @@ bool is_block_device(const std::string& path, LifelineState* lifeline) {
 
 RbdThreads threads_of(JobLoop& job) { return {job.executor(), job.pool(), job.stop()}; }
 
-RbdAccess access_with(const PipelineBounds& bounds, LifelineState* lifeline) { return {bounds.rbd_keys, bounds.io_timeout, lifeline}; }
+RbdAccess access_with(const PipelineBounds& bounds, LifelineState* lifeline) {
+  return {bounds.rbd_keys, bounds.io_timeout, lifeline};
+}
 
 // A source file is read ahead by twice the threads, so that a thread that finishes always finds the next read waiting.
 asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& place, const PipelineBounds& bounds,
                                             LifelineState* lifeline) {
   OpenedSource opened;
   if (is_remote(place.location) && !place.format.empty() && place.format != "raw")
-    throw Fault(FaultKind::usage, location_for_people(place.location) + ": -f " + place.format + ": what comes over the network is read raw");
+    throw Fault(FaultKind::usage,
+                location_for_people(place.location) + ": -f " + place.format + ": what comes over the network is read raw");
   if (is_rbd_location(place.location)) {
     opened.source = co_await open_rbd_source(threads_of(job), place.location, access_with(bounds, lifeline), place.shared);
     co_return opened;
@@ -185,8 +188,8 @@ unsigned workers_within(std::uint64_t memory, const DiskPipeline& pipeline, cons
 }
 
 /// The item and the workers: what the user asked for, else what the source goes fastest with, as far as there is memory for it.
-void share_out(DiskPipeline& pipeline, const PipelineBounds& bounds, std::uint64_t memory, const std::optional<Compression>& compression,
-               unsigned threads) {
+void share_out(DiskPipeline& pipeline, const PipelineBounds& bounds, std::uint64_t memory,
+               const std::optional<Compression>& compression, unsigned threads) {
   const SourceTraits traits = pipeline.source->traits();
   std::uint64_t item = bounds.item_size != 0 ? bounds.item_size : std::max(kDefaultItem, traits.item);
   for (;; item /= 2) {
@@ -215,7 +218,8 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
   DiskPipeline pipeline;
   OpenedSource opened = co_await open_source(job, source, bounds, lifeline);
   if (opened.encrypted && !source.plaintext_allowed && target.key == nullptr)
-    throw Fault(FaultKind::usage, location_for_people(source.location) + ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
+    throw Fault(FaultKind::usage, location_for_people(source.location) +
+                                      ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
   pipeline.source = std::move(opened.source);
   pipeline.notes = std::move(opened.notes);
   const SourceTraits traits = pipeline.source->traits();

@@ -23,14 +23,14 @@ namespace nasbackup {
 /// A source: a path, an nbd:// or nbd+unix:// URI, or an rbd: location.
 struct SourcePlace {
   std::string location;
-  std::string format;                              ///< as in ImagePlace; what comes over the network is raw
-  bool shared = false;                             ///< do not look at image locks
-  std::shared_ptr<luks::KeyRing> keys = nullptr;   ///< open what is encrypted; null: none is known
-  bool plaintext_allowed = true;                   ///< what is encrypted may be written unencrypted
+  std::string format;                                   ///< as in ImagePlace; what comes over the network is raw
+  bool shared = false;                                  ///< do not look at image locks
+  std::shared_ptr<luks::KeyRing> keys = nullptr;        ///< open what is encrypted; null: none is known
+  bool plaintext_allowed = true;                        ///< what is encrypted may be written unencrypted
   std::vector<std::shared_ptr<DiskProof>> proofs = {};  ///< what is read is compared with each of them
-  ForgivingSource::OnDamage on_damage = nullptr;   ///< told of what cannot be read, which is skipped; empty: it ends the job
-  std::shared_ptr<const Sample> sample = nullptr;  ///< only this is read, all else called zero; null: everything
-  KnownBacking backing = {};                       ///< of an image
+  ForgivingSource::OnDamage on_damage = nullptr;        ///< told of what cannot be read, which is skipped; empty: it ends the job
+  std::shared_ptr<const Sample> sample = nullptr;       ///< only this is read, all else called zero; null: everything
+  KnownBacking backing = {};                            ///< of an image
   std::optional<std::uint64_t> size = std::nullopt;  ///< bytes of the disk, when what holds it may be longer: a device, an export
 };
 

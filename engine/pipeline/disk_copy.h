@@ -40,17 +40,17 @@ struct DiskPipeline {
   std::unique_ptr<Encoder> encoder;
   std::function<std::unique_ptr<ImageLayout>()> begin_layout;  ///< its tables take memory: only while the disk is copied
   std::unique_ptr<BlockTarget> target;
-  std::unique_ptr<DiskDigests> digests;                ///< null: none are taken
-  std::vector<std::shared_ptr<DiskProof>> proofs;      ///< what is read is compared with
-  const LuksTarget* encryption = nullptr;              ///< the node of `target` that encrypts, if any: for the report
-  std::uint64_t cluster = 0;                           ///< bytes: the unit in which zeroes are found and data is stored
+  std::unique_ptr<DiskDigests> digests;            ///< null: none are taken
+  std::vector<std::shared_ptr<DiskProof>> proofs;  ///< what is read is compared with
+  const LuksTarget* encryption = nullptr;          ///< the node of `target` that encrypts, if any: for the report
+  std::uint64_t cluster = 0;                       ///< bytes: the unit in which zeroes are found and data is stored
   std::uint64_t unit = 0;  ///< bytes: reads are whole units; a multiple of `cluster`, and of a digest's piece
-  std::uint64_t item = 0;                              ///< bytes of one worker's buffer, a multiple of `unit`
+  std::uint64_t item = 0;  ///< bytes of one worker's buffer, a multiple of `unit`
   std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
   unsigned workers = 1;
-  unsigned library_copies = 0;  ///< of a worker's bytes, which librbd holds while they are under way
-  bool stores = true;           ///< false: it is only read, and nothing counts as stored
-  std::uint64_t memory = 0;  ///< bytes that the copy holds at most, while it runs
+  unsigned library_copies = 0;     ///< of a worker's bytes, which librbd holds while they are under way
+  bool stores = true;              ///< false: it is only read, and nothing counts as stored
+  std::uint64_t memory = 0;        ///< bytes that the copy holds at most, while it runs
   std::vector<std::string> notes;  ///< on the source, for the user, a line each
 };
 

@@ -22,10 +22,14 @@ class DiskProof {
   /// Told of each piece that is not what was backed up; one call at a time, from any thread. What it throws ends the copy.
   using OnDifference = std::function<void(GuestRange)>;
 
-  /// `origin`: whose digests they are, for messages. `unread`: what will be called zero without having been looked at, because only
-  /// a sample is read; whole pieces, rising.
-  DiskProof(std::unique_ptr<DigestFile> digests, std::string origin, OnDifference on_difference, std::vector<GuestRange> unread = {})
-      : digests_(std::move(digests)), origin_(std::move(origin)), on_difference_(std::move(on_difference)), unread_(std::move(unread)) {}
+  /// `origin`: whose digests they are, for messages. `unread`: what will be called zero without having been looked at, because
+  /// only a sample is read; whole pieces, rising.
+  DiskProof(std::unique_ptr<DigestFile> digests, std::string origin, OnDifference on_difference,
+            std::vector<GuestRange> unread = {})
+      : digests_(std::move(digests)),
+        origin_(std::move(origin)),
+        on_difference_(std::move(on_difference)),
+        unread_(std::move(unread)) {}
 
   const std::string& origin() const noexcept { return origin_; }
   std::uint64_t virtual_size() const noexcept { return digests_->reader().virtual_size(); }

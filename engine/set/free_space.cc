@@ -26,8 +26,8 @@ void check_free_space(const Directory& directory, std::uint64_t needed, const st
   const auto room = free_space(directory);
   if (!room || *room >= needed) return;
   // In the words of CloudStack's script (cloudstack-contract.md, 3.10).
-  throw Fault(FaultKind::target_full, fmt::format("{}: Insufficient free space on {}: {} MB available, {} MB required", directory.path(),
-                                                  where, *room >> 20, (needed + (1u << 20) - 1) >> 20));
+  throw Fault(FaultKind::target_full, fmt::format("{}: Insufficient free space on {}: {} MB available, {} MB required",
+                                                  directory.path(), where, *room >> 20, (needed + (1u << 20) - 1) >> 20));
 }
 
 }  // namespace nasbackup::set

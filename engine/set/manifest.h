@@ -78,10 +78,10 @@ struct Manifest {
   std::string time;  ///< when it was begun, RFC 3339 UTC; the second that the name says, where we chose that
   std::string run;   ///< id of the run that wrote it
   std::string vm_name;
-  std::string vm_uuid;                ///< empty without libvirt
-  std::string kind = kFull;           ///< or kIncrement
+  std::string vm_uuid;                   ///< empty without libvirt
+  std::string kind = kFull;              ///< or kIncrement
   std::optional<ManifestParent> parent;  ///< of an increment, older than it
-  std::string consistency = "crash";  ///< "crash", or "filesystem" when the guest's file systems were frozen
+  std::string consistency = "crash";     ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;
   std::string compression = "none";  ///< as asked for: "zlib:default", "auto" …

@@ -80,7 +80,8 @@ void PartialSet::take_name() {
 }
 
 void PartialSet::take_next_name() {
-  if (!options_.name.empty()) throw Fault(FaultKind::failed, vm_->path_of(options_.name) + ": somebody else has made it meanwhile");
+  if (!options_.name.empty())
+    throw Fault(FaultKind::failed, vm_->path_of(options_.name) + ": somebody else has made it meanwhile");
   name_ = name_.next_second();
 }
 
@@ -161,9 +162,7 @@ void PartialSet::sync_directory(const Directory& directory) const {
   options_.note(directory.path() + ": this file system cannot fsync a directory; the server decides when names are on disk");
 }
 
-std::optional<mode_t> PartialSet::file_mode() const {
-  return options_.open_to_all ? std::optional<mode_t>(0644) : std::nullopt;
-}
+std::optional<mode_t> PartialSet::file_mode() const { return options_.open_to_all ? std::optional<mode_t>(0644) : std::nullopt; }
 
 std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key, const Prove& prove) {
   assert(open_ && partial_);

@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A set while it is written: DIR/VM/.partial-<run id>, with the set's name behind it when that was given, which nobody lists, until publish() renames it to its name. The
-// order (ARCHITECTURE.md, "What we write", 6): manifest last, fsync of every file and of the directory, descriptors closed,
-// rename, fsync of the parent. Whatever ends it otherwise, the next run for this VM removes what is left.
+// A set while it is written: DIR/VM/.partial-<run id>, with the set's name behind it when that was given, which nobody lists,
+// until publish() renames it to its name. The order (ARCHITECTURE.md, "What we write", 6): manifest last, fsync of every file and
+// of the directory, descriptors closed, rename, fsync of the parent. Whatever ends it otherwise, the next run for this VM removes
+// what is left.
 //
 // Used by one thread, except for refresh(), which the job's ticker calls every kLockRefreshInterval from its own. Blocking:
 // each call on the target is marked on the lifeline.
@@ -31,10 +32,10 @@
 namespace nasbackup::set {
 
 struct SetOptions {
-  std::string dir;     ///< the target; must exist
-  std::string vm;      ///< becomes the directory in it
-  std::string run_id;  ///< of the Lifeline, whose lock must be held
-  std::string name;    ///< of the set's directory; empty: the second in which it begins, or the next that is free
+  std::string dir;           ///< the target; must exist
+  std::string vm;            ///< becomes the directory in it
+  std::string run_id;        ///< of the Lifeline, whose lock must be held
+  std::string name;          ///< of the set's directory; empty: the second in which it begins, or the next that is free
   bool open_to_all = false;  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::uint64_t min_free = 1ull << 30;
   std::function<void(const std::string&)> note;  ///< lines for the user that are no warnings; may be empty
@@ -74,8 +75,8 @@ class PartialSet {
   PartialSet(const PartialSet&) = delete;
   PartialSet& operator=(const PartialSet&) = delete;
 
-  /// The second it is named after, where its name was not given; publish() takes a later one when somebody else made a directory of
-  /// that name.
+  /// The second it is named after, where its name was not given; publish() takes a later one when somebody else made a directory
+  /// of that name.
   const SetName& name() const noexcept { return name_; }
   /// Where to write an image of that name. Its writer makes it with O_EXCL | O_NOFOLLOW, mode 0600, and closes it.
   std::string image_path(const std::string& file_name) const;
@@ -116,10 +117,10 @@ class PartialSet {
   TargetLock lock_;
   std::string partial_name_;
   std::optional<Directory> partial_;  ///< closed (empty) from the rename on
-  SetName name_;  ///< the second this set is named after, or in which it began
+  SetName name_;                      ///< the second this set is named after, or in which it began
   std::string manifest_text_;
   std::map<std::string, std::string> sha256_;  ///< of what add_file() was given, by name
-  bool open_ = false;  ///< there is a partial directory to publish or discard
+  bool open_ = false;                          ///< there is a partial directory to publish or discard
 };
 
 }  // namespace nasbackup::set

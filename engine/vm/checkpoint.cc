@@ -25,7 +25,8 @@ bool is_gone(int code) { return code == VIR_ERR_NO_DOMAIN_CHECKPOINT || code == 
 
 }  // namespace
 
-std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk>& backed_up, const std::vector<DomainDisk>& all) {
+std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk>& backed_up,
+                           const std::vector<DomainDisk>& all) {
   pugi::xml_document document;
   pugi::xml_node root = document.append_child("domaincheckpoint");
   root.append_child("name").text() = name.c_str();

@@ -12,10 +12,12 @@
 
 namespace nasbackup::vm {
 
-/// Only qcow2 keeps a bitmap: raw files, block devices and network disks are left out. `backed_up`: those of the job; `all`: the domain's.
+/// Only qcow2 keeps a bitmap: raw files, block devices and network disks are left out. `backed_up`: those of the job; `all`: the
+/// domain's.
 std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk>& backed_up, const std::vector<DomainDisk>& all);
 
-/// Deletes it, bitmaps and all. True when there is none (any more), also when the domain is gone. Fault(source) when libvirt refuses.
+/// Deletes it, bitmaps and all. True when there is none (any more), also when the domain is gone. Fault(source) when libvirt
+/// refuses.
 bool delete_checkpoint(Domain& domain, const std::string& name);
 
 }  // namespace nasbackup::vm

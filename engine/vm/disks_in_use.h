@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The files and devices that the active domains of this host have as disks, and those whose memory is saved (virsh managedsave): these
-// go on with what they know of their disks. Image locks do not show them all: libvirt gives each
-// QEMU device nodes of its own, and locks on one node are not seen on another. Two paths are one when file or device is the same.
-// Not seen: what lies below or above in a stack of devices (LVM, partitions), and disks of type 'volume'.
-// Used by one thread; ask() and user_of() block for as long as libvirtd and the file systems take.
+// The files and devices that the active domains of this host have as disks, and those whose memory is saved (virsh managedsave):
+// these go on with what they know of their disks. Image locks do not show them all: libvirt gives each QEMU device nodes of its
+// own, and locks on one node are not seen on another. Two paths are one when file or device is the same. Not seen: what lies
+// below or above in a stack of devices (LVM, partitions), and disks of type 'volume'. Used by one thread; ask() and user_of()
+// block for as long as libvirtd and the file systems take.
 #pragma once
 
 #include <compare>

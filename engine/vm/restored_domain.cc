@@ -16,10 +16,12 @@ namespace nasbackup::vm {
 namespace {
 
 pugi::xml_node parse(pugi::xml_document& document, std::string_view xml) {
-  const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size(), pugi::parse_default | pugi::parse_ws_pcdata_single);
+  const pugi::xml_parse_result parsed =
+      document.load_buffer(xml.data(), xml.size(), pugi::parse_default | pugi::parse_ws_pcdata_single);
   const pugi::xml_node domain = document.child("domain");
   if (!parsed || !domain)
-    throw Fault(FaultKind::damaged, std::string("domain XML: cannot be read: ") + (parsed ? "no <domain>" : parsed.description()));
+    throw Fault(FaultKind::damaged,
+                std::string("domain XML: cannot be read: ") + (parsed ? "no <domain>" : parsed.description()));
   return domain;
 }
 

@@ -20,10 +20,10 @@ struct RestoredPlace {
 
 struct RestoredDomain {
   std::map<std::string, RestoredPlace> disks;  ///< by target (vda); a disk that is not here keeps the source that it had
-  std::string name;         ///< empty: as it was
-  bool new_uuid = false;    ///< libvirt draws one
-  bool new_macs = false;    ///< the same
-  std::string nvram;        ///< path of the firmware variables; empty: as it was
+  std::string name;                            ///< empty: as it was
+  bool new_uuid = false;                       ///< libvirt draws one
+  bool new_macs = false;                       ///< the same
+  std::string nvram;                           ///< path of the firmware variables; empty: as it was
 };
 
 /// Throws Fault(damaged) for a text that is no domain's, Fault(usage) for a URI that libvirt's XML cannot say.

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The command line of CloudStack's nasbackup.sh (cloudstack-contract.md, 2): each value is a word of its own, the last one counts.
-// Plain data and pure functions.
+// The command line of CloudStack's nasbackup.sh (cloudstack-contract.md, 2): each value is a word of its own, the last one
+// counts. Plain data and pure functions.
 #pragma once
 
 #include <span>
@@ -28,11 +28,11 @@ struct Call {
   std::string bitmap_new;
   std::string bitmap_parent;
   std::string parent_paths;
-  std::string bandwidth;        ///< MiB/s
+  std::string bandwidth;  ///< MiB/s
   std::string passphrase_file;
-  bool encrypt = false;         ///< the flag was there, whatever its value
+  bool encrypt = false;            ///< the flag was there, whatever its value
   std::string scratch_or_secrets;  ///< -S, which two open branches of CloudStack use for different things
-  std::string key_files;        ///< volume:file, separated by commas
+  std::string key_files;           ///< volume:file, separated by commas
   bool compress = false;
   bool verify = false;
   bool help = false;
@@ -46,11 +46,11 @@ class CallError : public std::runtime_error {
 
 /// A flag; the only list of them.
 struct Flag {
-  char short_name;              ///< 0: none
+  char short_name;  ///< 0: none
   std::string_view long_name;
-  std::string_view value;       ///< what stands for it in the usage; empty: a switch
-  std::string Call::*text;      ///< where the value goes
-  bool Call::*on;               ///< set when the flag is there; may be null
+  std::string_view value;   ///< what stands for it in the usage; empty: a switch
+  std::string Call::*text;  ///< where the value goes
+  bool Call::*on;           ///< set when the flag is there; may be null
 };
 std::span<const Flag> flags();
 

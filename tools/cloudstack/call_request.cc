@@ -24,7 +24,8 @@ bool is_incremental(const std::string& mode) { return mode == "incremental" || m
 void check_path(const std::string& path) {
   const auto refuse = [&] { throw CallError("Backup path '" + printable(path) + "': must be VM/TIME below the storage"); };
   const std::size_t slash = path.find('/');
-  if (slash == std::string::npos || slash == 0 || slash + 1 == path.size() || path.find('/', slash + 1) != std::string::npos) refuse();
+  if (slash == std::string::npos || slash == 0 || slash + 1 == path.size() || path.find('/', slash + 1) != std::string::npos)
+    refuse();
   for (const std::string& name : {path.substr(0, slash), path.substr(slash + 1)})
     if (name.front() == '.' || name.find('\0') != std::string::npos) refuse();
 }
@@ -113,8 +114,7 @@ class Maker {
   /// The file's codec counts when compression is switched on, by whomever.
   void add_compression() {
     if (!compresses()) return drop("compress");
-    if (encrypts() && !zone_.layered)
-      throw CallError(kBothRefused);
+    if (encrypts() && !zone_.layered) throw CallError(kBothRefused);
     if (!line_.has("compress")) set("compress", "");
   }
 
@@ -131,8 +131,10 @@ class Maker {
     }
     const std::string where = printable(zone_.file) + ": nas.backup.encryption.enabled";
     if (!zone_.restore_opens_encrypted)
-      throw CallError(where + " without restore_opens_encrypted = true: a CloudStack without PR #12898 would copy the encrypted file over "
-                              "the VM's disk at restore");
+      throw CallError(
+          where +
+          " without restore_opens_encrypted = true: a CloudStack without PR #12898 would copy the encrypted file over "
+          "the VM's disk at restore");
     line_.passphrase = as_passphrase(zone_.passphrase);
     if (!line_.passphrase && !has_place) throw CallError(where + ": there is no passphrase (nas.backup.encryption.passphrase)");
   }

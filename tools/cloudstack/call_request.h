@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A call of nasbackup.sh and the zone it is for, turned into a request: by way of the command line of `nasbackup backup`, so that each
-// option is judged in one place. Flags of the call win over the environment, and both over the file. Pure, but for the environment.
+// A call of nasbackup.sh and the zone it is for, turned into a request: by way of the command line of `nasbackup backup`, so that
+// each option is judged in one place. Flags of the call win over the environment, and both over the file. Pure, but for the
+// environment.
 #pragma once
 
 #include "tools/cloudstack/call.h"

@@ -39,8 +39,8 @@ Json json_of(const Zone& zone, bool with_secrets);
 /// MiB/s as CloudStack writes them, to what --rate takes; empty: no limit. Throws UsageError naming `where`.
 std::string rate_of(const std::string& mebibytes, const std::string& where);
 
-/// Adds what the map asks for and the command line does not say itself. Throws UsageError: encryption without a passphrase, encryption
-/// together with compression unless that is `layered`.
+/// Adds what the map asks for and the command line does not say itself. Throws UsageError: encryption without a passphrase,
+/// encryption together with compression unless that is `layered`.
 void add_details(CommandLine& line, const Details& details, bool layered);
 
 /// What --details and --zone of a command line say, added to it.

@@ -68,7 +68,8 @@ int tell(const Call& call, const Zone& zone, const Request& request, const Json&
   if (result.contains("warnings"))
     for (const Json& warning : result["warnings"]) log.line("warning: " + warning.get<std::string>());
   const bool verified = result.contains("verified") && result["verified"] == "data";
-  log.line(fmt::format("{} {}: done{}", call.operation, printable(request.storage->path), verified ? ", read back and compared" : ""));
+  log.line(
+      fmt::format("{} {}: done{}", call.operation, printable(request.storage->path), verified ? ", read back and compared" : ""));
   return print(success_text(call, zone, result), 0);
 }
 

@@ -48,7 +48,8 @@ Json tell_use(const MountedStorage& storage) {
 Json back_up(Request request, const JobControl& control, const MountedStorage& storage) {
   request.backup.to = storage.path();
   Json result = perform(request, control);
-  if (result.contains("set")) result["set_bytes"] = bytes_in(result["set"].get<std::string>(), result["stored_bytes"].get<std::uint64_t>());
+  if (result.contains("set"))
+    result["set_bytes"] = bytes_in(result["set"].get<std::string>(), result["stored_bytes"].get<std::uint64_t>());
   return result;
 }
 
@@ -71,7 +72,8 @@ Json perform_unguarded(Request request, const JobControl& control, std::unique_p
 std::string complaint_about(const HypervisorVersions& versions) {
   if (versions.hypervisor >= kLeastQemu && versions.libvirt >= kLeastLibvirt) return {};
   return fmt::format(
-      "Failure... Your QEMU version {} or libvirt version {} is unsupported. Consider upgrading to the required minimum version of QEMU: "
+      "Failure... Your QEMU version {} or libvirt version {} is unsupported. Consider upgrading to the required minimum version "
+      "of QEMU: "
       "4.2.0 and Libvirt: 7.2.0",
       version_text(versions.hypervisor), version_text(versions.libvirt));
 }

@@ -12,8 +12,9 @@
 
 namespace nasbackup::tools::cloudstack {
 
-/// Mounts the storage and runs the call on it; `storage` is to be unmounted by the caller. Never throws what the library reports. A
-/// backup's result has `set_bytes` too, the sizes of its files; that of StorageTask::tell_use `mount_point`, `total` and `used` (bytes).
+/// Mounts the storage and runs the call on it; `storage` is to be unmounted by the caller. Never throws what the library reports.
+/// A backup's result has `set_bytes` too, the sizes of its files; that of StorageTask::tell_use `mount_point`, `total` and `used`
+/// (bytes).
 Json perform_call(const Request& request, const JobControl& control, std::unique_ptr<MountedStorage>& storage);
 
 /// What stands in the way of a backup with these versions, as the script says it; empty: nothing (cloudstack-contract.md, 3.1).

@@ -18,7 +18,7 @@ namespace nasbackup::tools::cloudstack {
 namespace {
 
 constexpr char kZones[] = "zones";
-constexpr char kFirstPart[] = "nas";  // TOML takes an unquoted nas.backup.… for tables in tables
+constexpr char kFirstPart[] = "nas";              // TOML takes an unquoted nas.backup.… for tables in tables
 constexpr std::int64_t kMostBandwidth = 1 << 20;  // MiB/s
 
 /// Reads one table into a zone. What it does not say stays as it is.

@@ -34,9 +34,12 @@ TEST(StorageKeys, AreNotSoughtWhereNoLocationIs) {
 
 TEST(StorageKeys, OfADomainsDiskAreBase64) {
   const std::string bytes = "key of a client";
-  for (const auto& [length, expected] : {std::pair<std::size_t, std::string>(15, "a2V5IG9mIGEgY2xpZW50"), {14, "a2V5IG9mIGEgY2xpZW4="}, {13, "a2V5IG9mIGEgY2xpZQ=="}}) {
+  for (const auto& [length, expected] : {std::pair<std::size_t, std::string>(15, "a2V5IG9mIGEgY2xpZW50"),
+                                         {14, "a2V5IG9mIGEgY2xpZW4="},
+                                         {13, "a2V5IG9mIGEgY2xpZQ=="}}) {
     StorageKeys keys;
-    const RbdDisk disk{"pool/space/image", {"10.0.0.1:6789", "[fd00::2]:6789"}, "libvirt", std::as_bytes(std::span(bytes)).first(length), ""};
+    const RbdDisk disk{
+        "pool/space/image", {"10.0.0.1:6789", "[fd00::2]:6789"}, "libvirt", std::as_bytes(std::span(bytes)).first(length), ""};
     const RbdLocation location = read_rbd_location(rbd_location_of(disk, keys));
     EXPECT_EQ(location.pool + "|" + location.name_space + "|" + location.image + "|" + location.user, "pool|space|image|libvirt");
     EXPECT_EQ(location.options.front().second, "10.0.0.1:6789;[fd00::2]:6789");
@@ -46,7 +49,8 @@ TEST(StorageKeys, OfADomainsDiskAreBase64) {
 
 TEST(StorageKeys, NeedAnImagesName) {
   StorageKeys keys;
-  for (const char* name : {"", "image", "/image", "pool/"}) EXPECT_ANY_THROW(rbd_location_of({name, {}, "", {}, ""}, keys)) << name;
+  for (const char* name : {"", "image", "/image", "pool/"})
+    EXPECT_ANY_THROW(rbd_location_of({name, {}, "", {}, ""}, keys)) << name;
 }
 
 }  // namespace

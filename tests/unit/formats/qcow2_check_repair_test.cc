@@ -21,8 +21,8 @@ HandMade repaired(HandMade image, RepairRound round) {
     return got;
   };
   const RepairRequest request{round, [&](std::uint64_t offset, std::span<const std::byte>, std::span<const std::byte> now) {
-    std::copy(now.begin(), now.end(), image.bytes().begin() + static_cast<std::ptrdiff_t>(offset));
-  }};
+                                std::copy(now.begin(), now.end(), image.bytes().begin() + static_cast<std::ptrdiff_t>(offset));
+                              }};
   check_metadata(read, before.size(), parse_check_header(before), &request);
   return image;
 }

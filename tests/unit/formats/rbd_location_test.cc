@@ -19,7 +19,8 @@ std::string text_of(const crypto::Secret& secret) {
 
 TEST(RbdLocation, IsReadAsCloudStackWritesIt) {
   const RbdLocation location = parse_rbd_location(
-      "rbd:cloudstack/8f2c-11:mon_host=10.0.0.1\\:6789\\;[fd00\\:\\:2]\\:6789:auth_supported=cephx:id=cloud:key=AQAp7Qdr2OhK+/xz==:"
+      "rbd:cloudstack/8f2c-11:mon_host=10.0.0.1\\:6789\\;[fd00\\:\\:2]\\:6789:auth_supported=cephx:id=cloud:key=AQAp7Qdr2OhK+/"
+      "xz==:"
       "rbd_default_format=2:client_mount_timeout=30");
   EXPECT_EQ(location.pool, "cloudstack");
   EXPECT_EQ(location.name_space, "");
@@ -51,9 +52,21 @@ TEST(RbdLocation, IsWrittenAsItIsReadButForTheKey) {
 }
 
 TEST(RbdLocation, ThatCannotBeReadIsRefusedWithoutItsKey) {
-  const std::vector<std::string> bad{"rbd:",      "rbd:pool",     "rbd:/image",   "rbd:pool/",      "rbd:p/i@",     "rbd:p//i",
-                                     "rbd:p/i:x", "rbd:p/i:=x",   "rbd:p/i@:a=b", "nbd://host/x",   "rbd:p\\/i",    std::string("rbd:p/i\0x", 9),
-                                     "rbd:p/i:a\\=b",             "rbd:p/" + std::string(5000, 'i'), "rbd:p/i:a=" + std::string(70'000, 'b')};
+  const std::vector<std::string> bad{"rbd:",
+                                     "rbd:pool",
+                                     "rbd:/image",
+                                     "rbd:pool/",
+                                     "rbd:p/i@",
+                                     "rbd:p//i",
+                                     "rbd:p/i:x",
+                                     "rbd:p/i:=x",
+                                     "rbd:p/i@:a=b",
+                                     "nbd://host/x",
+                                     "rbd:p\\/i",
+                                     std::string("rbd:p/i\0x", 9),
+                                     "rbd:p/i:a\\=b",
+                                     "rbd:p/" + std::string(5000, 'i'),
+                                     "rbd:p/i:a=" + std::string(70'000, 'b')};
   for (const std::string& text : bad) {
     try {
       parse_rbd_location(text + (text.find(':', 4) == text.npos ? ":key=SECRET" : ":b"));

@@ -84,9 +84,9 @@ asio::awaitable<Opened> open_extended(Loop& loop, const Folder& folder, const st
 
 /// Half of the data stands in the backing file, which is shorter.
 asio::awaitable<Opened> open_overlay(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
-  return open_made_by_qemu(loop, folder, disk,
-                           {"dd -U -f raw -O qcow2 bs=1M count=2 if=disk of=base 2>/dev/null",
-                            "convert -O qcow2 -B base -F qcow2 disk image"});
+  return open_made_by_qemu(
+      loop, folder, disk,
+      {"dd -U -f raw -O qcow2 bs=1M count=2 if=disk of=base 2>/dev/null", "convert -O qcow2 -B base -F qcow2 disk image"});
 }
 
 asio::awaitable<Opened> open_nbd(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {

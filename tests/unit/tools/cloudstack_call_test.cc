@@ -11,7 +11,8 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-const Words kBackup{"-o", "backup", "-v", "vm", "-t", "nfs", "-s", "host:/export", "-m", "", "-p", "vm/2026.11.26.09.30.00", "-d", ""};
+const Words kBackup{"-o", "backup", "-v", "vm", "-t", "nfs", "-s", "host:/export", "-m", "", "-p", "vm/2026.11.26.09.30.00",
+                    "-d", ""};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
@@ -77,9 +78,10 @@ TEST(CloudStackCall, CompressionAndEncryptionTogetherNeedTheConfigurationsWord) 
 
 TEST(CloudStackCall, AVersionThatIsTooOldIsNamedAsTheScriptDoes) {
   EXPECT_EQ(complaint_about({7'002'000, 4'002'000}), "");
-  EXPECT_EQ(complaint_about({7'002'000, 4'001'050}),
-            "Failure... Your QEMU version 4.1.50 or libvirt version 7.2.0 is unsupported. Consider upgrading to the required minimum "
-            "version of QEMU: 4.2.0 and Libvirt: 7.2.0");
+  EXPECT_EQ(
+      complaint_about({7'002'000, 4'001'050}),
+      "Failure... Your QEMU version 4.1.50 or libvirt version 7.2.0 is unsupported. Consider upgrading to the required minimum "
+      "version of QEMU: 4.2.0 and Libvirt: 7.2.0");
   EXPECT_NE(complaint_about({7'001'009, 5'000'000}), "");
 }
 

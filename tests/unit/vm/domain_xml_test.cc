@@ -87,8 +87,10 @@ TEST(DomainXml, SeesEncryptionWhereverItStands) {
 
 DiskAtRest at_rest(const std::string& disk) { return parse_domain(domain_with(disk)).disks.at(0).at_rest; }
 
-std::string shut_off_disk(const std::string& type, const std::string& source, const std::string& format = "raw", const std::string& more = "") {
-  return "<disk type='" + type + "' device='disk'><driver name='qemu' type='" + format + "'/>" + source + "<target dev='vda'/>" + more + "</disk>";
+std::string shut_off_disk(const std::string& type, const std::string& source, const std::string& format = "raw",
+                          const std::string& more = "") {
+  return "<disk type='" + type + "' device='disk'><driver name='qemu' type='" + format + "'/>" + source + "<target dev='vda'/>" +
+         more + "</disk>";
 }
 
 TEST(DiskAtRestXml, IsAFileOrADeviceOfTheFormatThatTheXmlNames) {
@@ -115,9 +117,9 @@ TEST(DiskAtRestXml, KnowsLuksByTheEncryptionOfEachLayer) {
   EXPECT_EQ(at_rest(shut_off_disk("file", "<source file='/a'>" + luks + "</source>")).format, "luks");
   EXPECT_EQ(at_rest(shut_off_disk("file", "<source file='/a'/>", "raw", luks)).format, "luks");
   EXPECT_EQ(at_rest(shut_off_disk("file", "<source file='/a'/>", "qcow2", luks)).format, "qcow2");
-  const DiskAtRest over = at_rest(shut_off_disk(
-      "file", "<source file='/a'/>", "qcow2",
-      "<backingStore type='file'><format type='raw'/><source file='/b'>" + luks + "</source></backingStore>"));
+  const DiskAtRest over = at_rest(
+      shut_off_disk("file", "<source file='/a'/>", "qcow2",
+                    "<backingStore type='file'><format type='raw'/><source file='/b'>" + luks + "</source></backingStore>"));
   EXPECT_EQ(over.format, "qcow2");
   EXPECT_EQ(over.backing.files.at(0).format, "luks");
 }
@@ -127,7 +129,8 @@ TEST(DiskAtRestXml, NamesWhatAnImageStandsOn) {
   const std::string chain = "<backingStore type='file'><format type='qcow2'/><source file='/middle'/>" + base;
   const std::string close = "</backingStore></backingStore>";
   for (const bool ends : {false, true}) {
-    const DiskAtRest disk = at_rest(shut_off_disk("file", "<source file='/top'/>", "qcow2", chain + (ends ? "<backingStore/>" : "") + close));
+    const DiskAtRest disk =
+        at_rest(shut_off_disk("file", "<source file='/top'/>", "qcow2", chain + (ends ? "<backingStore/>" : "") + close));
     ASSERT_EQ(disk.backing.files.size(), 2u);
     EXPECT_EQ(disk.backing.files[0].path, "/middle");
     EXPECT_EQ(disk.backing.files[0].format, "qcow2");
@@ -151,13 +154,15 @@ TEST(DiskAtRestXml, IsAnNbdExport) {
 
 TEST(DiskAtRestXml, SaysWhatItCannotRead) {
   for (const std::string& disk :
-       {shut_off_disk("network", "<source protocol='rbd' name='p/i'/>"), shut_off_disk("network", "<source protocol='nbd' tls='yes'/>"),
-        shut_off_disk("volume", "<source pool='p' volume='v'/>"), shut_off_disk("nvme", "<source type='pci' namespace='1'/>"),
-        shut_off_disk("file", "<source file='/a'/>", "vmdk"), shut_off_disk("file", ""), shut_off_disk("file", "<source/>"),
+       {shut_off_disk("network", "<source protocol='rbd' name='p/i'/>"),
+        shut_off_disk("network", "<source protocol='nbd' tls='yes'/>"), shut_off_disk("volume", "<source pool='p' volume='v'/>"),
+        shut_off_disk("nvme", "<source type='pci' namespace='1'/>"), shut_off_disk("file", "<source file='/a'/>", "vmdk"),
+        shut_off_disk("file", ""), shut_off_disk("file", "<source/>"),
         shut_off_disk("file", "<source file='/a'><slices><slice type='storage' offset='1' size='2'/></slices></source>"),
         shut_off_disk("file", "<source file='/a'/>", "qcow2",
                       "<backingStore type='network'><format type='raw'/><source protocol='rbd'/></backingStore>"),
-        shut_off_disk("file", "<source file='/a'/>", "qcow2", "<backingStore type='file'><format type='vdi'/><source file='/b'/></backingStore>")}) {
+        shut_off_disk("file", "<source file='/a'/>", "qcow2",
+                      "<backingStore type='file'><format type='vdi'/><source file='/b'/></backingStore>")}) {
     EXPECT_NE(at_rest(disk).obstacle, "") << disk;
     EXPECT_THROW(select_disks(parse_domain(domain_with(disk)), {"vda"}, {}, true), Fault) << disk;
   }

@@ -12,16 +12,20 @@ namespace {
 std::string rewritten(const std::string& disk, const std::string& location) {
   RestoredDomain changes;
   changes.disks["vda"] = {RestoredPlace::Kind::rbd, location, "raw"};
-  return rewrite_domain("<domain><name>web</name><devices><disk type='network' device='disk'>" + disk + "<target dev='vda'/></disk></devices></domain>", changes);
+  return rewrite_domain("<domain><name>web</name><devices><disk type='network' device='disk'>" + disk +
+                            "<target dev='vda'/></disk></devices></domain>",
+                        changes);
 }
 
 TEST(RestoredDomain, FindsACephImageByItsMonitorsAndTheSecretThatTheDiskHad) {
   const std::string xml = rewritten(
       "<source protocol='rbd' name='old/one'><auth username='old'><secret type='ceph' uuid='1234'/></auth></source>",
-      "rbd:pool/space/image:id=backup:stored_key=1:mon_host=10.0.0.1\\:6789\\;[fd00\\:\\:2]\\;[v2\\:10.0.0.3\\:3300]:conf=/etc/ceph/a.conf");
-  for (const char* part : {"<disk type=\"network\"", "<driver name=\"qemu\" type=\"raw\"", "<source protocol=\"rbd\" name=\"pool/space/image\"",
-                           "<host name=\"10.0.0.1\" port=\"6789\"", "<host name=\"fd00::2\" />", "<config file=\"/etc/ceph/a.conf\"",
-                           "<auth username=\"backup\"", "<secret type=\"ceph\" uuid=\"1234\""})
+      "rbd:pool/space/image:id=backup:stored_key=1:mon_host=10.0.0.1\\:6789\\;[fd00\\:\\:2]\\;[v2\\:10.0.0.3\\:3300]:conf=/etc/"
+      "ceph/a.conf");
+  for (const char* part :
+       {"<disk type=\"network\"", "<driver name=\"qemu\" type=\"raw\"", "<source protocol=\"rbd\" name=\"pool/space/image\"",
+        "<host name=\"10.0.0.1\" port=\"6789\"", "<host name=\"fd00::2\" />", "<config file=\"/etc/ceph/a.conf\"",
+        "<auth username=\"backup\"", "<secret type=\"ceph\" uuid=\"1234\""})
     EXPECT_NE(xml.find(part), std::string::npos) << part << "\n" << xml;
   for (const char* gone : {"old", "stored_key", "v2:"}) EXPECT_EQ(xml.find(gone), std::string::npos) << gone << "\n" << xml;
 }
