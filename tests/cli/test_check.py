@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cli import *
+import qemu_img
 
 sys.path.insert(0, str(ROOT / "tests" / "campaign"))
 import mutations  # noqa: E402
@@ -44,10 +45,6 @@ MADE_BY_QEMU = [
 ]
 
 
-def qemu(*words):
-    subprocess.run([*map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
 def qemu_check(image):
     words = ["qemu-img", "check", "-f", "qcow2", "--output=json", str(image)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
@@ -67,9 +64,9 @@ def texts(told):
 class CheckTest(CliTest):
     def made(self, options="", commands=(), size="64M", name="disk.qcow2"):
         image = self.dir / name
-        qemu("qemu-img", "create", "-q", "-f", "qcow2", *(["-o", options] if options else []), image, size)
+        qemu_img.run("qemu-img", "create", "-q", "-f", "qcow2", *(["-o", options] if options else []), image, size)
         for command in commands:
-            qemu("qemu-io", "-f", "qcow2", "-c", command, image)
+            qemu_img.run("qemu-io", "-f", "qcow2", "-c", command, image)
         return image
 
     def patch(self, image, offset, bytes_):
@@ -114,42 +111,42 @@ class CheckTest(CliTest):
         for number, options in enumerate(ways):
             for source in raw, text:
                 image = self.dir / f"convert{number}.qcow2"
-                qemu("qemu-img", "convert", "-O", "qcow2", "-f", "raw", *options, source, image)
+                qemu_img.run("qemu-img", "convert", "-O", "qcow2", "-f", "raw", *options, source, image)
                 self.assert_clean(image)
         image = self.made("", ["write 0 4M"])
-        qemu("qemu-img", "resize", "-q", image, "300M")
+        qemu_img.run("qemu-img", "resize", "-q", image, "300M")
         self.assert_clean(image)
-        qemu("qemu-img", "resize", "-q", "--shrink", image, "2M")
+        qemu_img.run("qemu-img", "resize", "-q", "--shrink", image, "2M")
         self.assert_clean(image)
-        qemu("qemu-img", "resize", "-q", image, "8M")
+        qemu_img.run("qemu-img", "resize", "-q", image, "8M")
         for name, compressed in ("a", "3M"), ("b", "4M"):
-            qemu("qemu-img", "snapshot", "-c", name, image)
-            qemu("qemu-io", "-f", "qcow2", "-c", "write 1M 256k", "-c", f"write -c {compressed} 64k", image)
+            qemu_img.run("qemu-img", "snapshot", "-c", name, image)
+            qemu_img.run("qemu-io", "-f", "qcow2", "-c", "write 1M 256k", "-c", f"write -c {compressed} 64k", image)
             self.assert_clean(image)
         for change in ["-a", "a"], ["-d", "a"], ["-d", "b"]:
-            qemu("qemu-img", "snapshot", *change, image)
+            qemu_img.run("qemu-img", "snapshot", *change, image)
             self.assert_clean(image)
 
     def test_finds_nothing_in_bitmaps_overlays_data_files_and_encrypted_images(self):
         image = self.made("", ["write 0 4M"])
         for name in "a", "b":
-            qemu("qemu-img", "bitmap", "--add", image, name)
-        qemu("qemu-io", "-f", "qcow2", "-c", "write 1M 1M", image)
+            qemu_img.run("qemu-img", "bitmap", "--add", image, name)
+        qemu_img.run("qemu-io", "-f", "qcow2", "-c", "write 1M 1M", image)
         self.assert_clean(image)
         overlay = self.dir / "overlay.qcow2"
-        qemu("qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", overlay)
-        qemu("qemu-io", "-f", "qcow2", "-c", "write 100k 1M", overlay)
+        qemu_img.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", overlay)
+        qemu_img.run("qemu-io", "-f", "qcow2", "-c", "write 100k 1M", overlay)
         self.assert_clean(overlay)
         data = self.made(f"data_file={self.dir}/data.raw", ["write 0 1M"], name="data.qcow2")
         self.assert_clean(data)
         secret = ["--object", "secret,id=s,data=word"]
         luks = self.dir / "luks.qcow2"
-        qemu("qemu-img", "create", "-q", *secret, "-f", "qcow2", "-o",
+        qemu_img.run("qemu-img", "create", "-q", *secret, "-f", "qcow2", "-o",
              "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", luks, "16M")
         opened = f"driver=qcow2,file.filename={luks},encrypt.key-secret=s"
-        qemu("qemu-io", *secret, "--image-opts", "-c", "write 0 1M", opened)
+        qemu_img.run("qemu-io", *secret, "--image-opts", "-c", "write 0 1M", opened)
         self.assert_clean(luks)
-        qemu("qemu-io", *secret, "--image-opts", "-c", "write -c 2M 64k", opened)
+        qemu_img.run("qemu-io", *secret, "--image-opts", "-c", "write -c 2M 64k", opened)
         status, told = our_check(luks)
         self.assertEqual(status, CORRUPT)
         self.assertRegex(texts(told)[0], "^L2 table entry 32 .*its data is not encrypted$")
@@ -266,7 +263,7 @@ class CheckTest(CliTest):
         self.assert_status(result, CLEAN)
         self.assertRegex(result.stdout, r"no errors were found, \d+ corruptions repaired, 1 leaked cluster freed")
         self.assertEqual(qemu_check(image)[0], CLEAN)
-        qemu("qemu-io", "-f", "qcow2", "-c", "read -P 7 0 1M", "-c", "read -P 8 4M 64k", image)
+        qemu_img.run("qemu-io", "-f", "qcow2", "-c", "read -P 7 0 1M", "-c", "read -P 8 4M 64k", image)
         self.assertEqual([path.name for path in self.dir.glob(".*")], [])
 
     def test_of_leaks_repairs_nothing_else(self):
@@ -288,7 +285,7 @@ class CheckTest(CliTest):
         self.assertEqual(our_check(image, "-e", key)[0], CORRUPT)
         self.assertEqual(our_check(image, "-e", key, "--repair=all")[0], CLEAN)
         secret = f"secret,id=s,file={key}"
-        qemu("qemu-img", "check", "--object", secret, "--image-opts",
+        qemu_img.run("qemu-img", "check", "--object", secret, "--image-opts",
              f"driver=qcow2,file.driver=luks,file.key-secret=s,file.file.filename={image}")
 
     def test_repairs_nothing_that_is_in_use(self):

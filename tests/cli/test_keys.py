@@ -15,6 +15,7 @@ import tempfile
 import unittest
 
 from cli import *
+import qemu_img
 
 SAMPLES = ROOT.parent / "shared" / "samples" / "luks"
 WEAK = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
@@ -45,19 +46,10 @@ class KeyTest(CliTest):
         cls.addClassCleanup(shutil.rmtree, cls.made, ignore_errors=True)
         (cls.made / "old").write_bytes(b"correct horse")
         secret = ("--object", "secret,id=s,file=old")
-        run = lambda *words: cls.run_until_it_works(words)
+        run = lambda *words: qemu_img.run(*words, cwd=cls.made)
         run("qemu-img", "create", "-f", "luks", *secret, "-o", "key-secret=s,iter-time=10", "disk.luks", "4M")
         run("qemu-img", "create", "-f", "qcow2", *secret, "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "disk.qcow2", "4M")
         run("qemu-io", *secret, "--image-opts", "driver=qcow2,file.filename=disk.qcow2,encrypt.key-secret=s", "-c", "write -P 7 0 1M")
-
-    @classmethod
-    def run_until_it_works(cls, words):
-        """qemu-img measures its key stretching, and now and then gives up on a busy machine."""
-        for attempt in range(5):
-            done = subprocess.run(words, cwd=cls.made, capture_output=True, text=True)
-            if done.returncode == 0:
-                return
-        raise RuntimeError(f"{words}: {done.stderr}")
 
     def make_container(self):
         return Path(shutil.copy(self.made / "disk.luks", self.dir))
