@@ -144,7 +144,7 @@ class VmCompress(Vm):
     title = "libvirt VM → compressed qcow2"
 
     def enter(self, source):
-        self.contenders = [OursOfVm("nasbackup -c", self.house.binary, source, ["-c"]), ScriptsWay(source)]
+        self.contenders = [OursOfVm("nasbackup -c --verify", self.house.binary, source, ["-c", "--verify"]), ScriptsWay(source)]
 
 
 class VmMemory(Vm):
