@@ -252,7 +252,9 @@ struct DiskReport {
   std::uint64_t virtual_size = 0;
   std::uint64_t data_bytes = 0;    ///< read as data
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
+  std::uint64_t parent_bytes = 0;  ///< of an increment: not stored, because as in its parent
   std::uint64_t stored_bytes = 0;  ///< size of the image file
+  std::string full_because;        ///< of a backup that was to be an increment: why this disk is in it as a whole; else empty
   double seconds = 0;
   std::map<std::string, double> stages;  ///< busy seconds of each stage ("throttle", "read", "encode", "place", "write" …)
   std::map<std::string, double> cpu;     ///< CPU seconds, all threads, of the stages that use several ("encode" …)
