@@ -201,6 +201,13 @@ struct TransferOptions {
   VerifyLevel verify = VerifyLevel::none;  ///< of backup and convert
 };
 
+/// Whether later backups of a running VM may hold only what changed since this one, and whether this one does.
+enum class ChainPart {
+  none,       ///< no checkpoint is made: nothing is left in the VM's disks
+  full,       ///< with a checkpoint, on which increments can stand
+  increment,  ///< what changed since an earlier one; each disk of which that cannot be known is in it as a whole
+};
+
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
 struct BackupOptions : TransferOptions {
   std::string vm;                    ///< the domain's name; with `sources` the set's name
@@ -210,7 +217,9 @@ struct BackupOptions : TransferOptions {
   std::string set;                   ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
   std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd:
                                                           ///< strings, in order; nothing: those of the domain's XML
-  std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
+  ChainPart chain = ChainPart::none;
+  std::string parent;                        ///< of an increment: the set on which it shall stand; empty: the newest that can be
+  std::string checkpoint;                    ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
   bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
   std::vector<std::string> exclude;          ///< not these

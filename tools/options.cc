@@ -87,6 +87,10 @@ constexpr Option kOptionTable[] = {
     {"priority", 0, Value::required, "LEVEL", kReading,
      "of the run's reading, writing and computing; auto is low with a limit and normal without one", "auto", false,
      "auto|normal|low|idle"},
+    {"incremental", 0, Value::optional, "PARENT", kBackup,
+     "only what changed since PARENT, a set of the VM; without a name since the newest that can be told from. A disk of which that "
+     "is not known is stored as a whole"},
+    {"full", 0, Value::none, "", kBackup, "all of it, with the checkpoint on which increments can stand"},
     {"quiesce", 'q', Value::none, "", kBackup, "freeze the guest's file systems through its agent while the job begins"},
     {"quiesce-timeout", 0, Value::required, "SECONDS", kBackup, "how long the agent may take to answer", "10"},
     {"scratch", 0, Value::required, "DIR", kBackup, "directory of the job's scratch files", "the VM's own"},
