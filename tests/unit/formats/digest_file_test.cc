@@ -211,9 +211,18 @@ TEST(DigestFile, OfRandomChangesNeverDoesHarm) {
   }
 }
 
-TEST(DigestFile, OfAParentsPiecesIsRefusedUntilThereAreIncrements) {
+TEST(DigestFile, OfAnIncrementTellsWhatItLeavesToItsParent) {
+  auto all = pieces(300, 7, 5);
+  for (std::size_t number = 40; number < 90; ++number) all[number] = {PieceKind::parent, {}};
+  const auto file = write(all);
+  Reader reader = reader_of(file.bytes);
+  for (std::uint64_t number = 0; number < all.size(); ++number) ASSERT_EQ(reader.at(number), all[number]) << number;
+  EXPECT_EQ(reader.run_until(41), 90u);
+}
+
+TEST(DigestFile, HasNoOtherKindsOfPieces) {
   auto file = write(pieces(300, 7, 5)).bytes;
-  file[88] = std::byte{2};
+  file[88] = std::byte{3};
   EXPECT_THROW(read_all(file), FormatError);
 }
 
