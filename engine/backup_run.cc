@@ -150,6 +150,7 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   throw_if_stopped();
   state().phase = "publishing";
   manifest.tool_version = version();
+  report_.kind = manifest.kind;
   manifest.cluster_size = options_.cluster_size;
   if (!options_.compression.empty()) manifest.compression = to_string(*compression_of(options_));
   if (options_.encrypt) manifest.encryption = "luks";

@@ -146,9 +146,11 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
     if (options.chain == ChainPart::increment) plan = plan_increment(run, domain, disks, *ledger);
     entry.emplace(*ledger, run);
   }
+  if (options.named_parent) plan = plan_named_increment(run, domain, disks);
   JobReport report = copy_in_job(run, domain, disks, plan, entry ? entry->checkpoint() : options.checkpoint);
   if (entry) entry->keep();
   if (ledger) settle_checkpoints(run, domain, description.disks, *ledger);
+  if (options.named_parent && plan.parent) drop_parent_checkpoint(run, domain, description.disks);
   return report;
 }
 

@@ -41,6 +41,16 @@ std::vector<vm::DomainDisk> with_bitmap(const set::Manifest& manifest, const std
   return found;
 }
 
+/// What stands on them must not be made worse by what they are.
+void refuse_damage(const ProvenSet& newest) {
+  for (const ProvenSet* set = &newest; set != nullptr; set = set->parent())
+    if (const std::vector<std::string> lines = set->damage(); !lines.empty()) throw Fault(FaultKind::damaged, lines.front());
+}
+
+set::ManifestParent reference_to(const set::Manifest& manifest) {
+  return {manifest.set, manifest.seal.sha256, manifest.seal.hmac};
+}
+
 /// Searches one VM's sets for what can be a parent.
 class ParentSearch {
  public:
@@ -111,6 +121,7 @@ class ParentSearch {
     luks::KeyRing ring = ring_of(options_.encrypt ? std::vector{options_.encrypt} : std::vector<std::shared_ptr<const Passphrase>>{},
                                  control.stop);
     const ProvenSet proven({set.path, set.name}, ring, control);
+    refuse_damage(proven);
     const set::Manifest& manifest = proven.manifest();
     const Bitmaps usable = bitmaps_of(manifest);
     IncrementPlan plan;
@@ -120,7 +131,7 @@ class ParentSearch {
       any = any || !part.parent_file.empty();
     }
     if (!any) return plan;
-    plan.parent = set::ManifestParent{manifest.set, manifest.seal.sha256, manifest.seal.hmac};
+    plan.parent = reference_to(manifest);
     plan.checkpoint = manifest.checkpoint;
     return plan;
   }
@@ -147,6 +158,97 @@ class ParentSearch {
   const set::CheckpointLedger& ledger_;
   std::vector<set::CatalogueSet> sets_;
   set::Chains chains_;
+};
+
+/// Judges the parent that CloudStack's call names (cloudstack-contract.md, 3.2): what cannot tell all changes makes the backup a full
+/// one, what is no parent is an error.
+class NamedParentPlan {
+ public:
+  NamedParentPlan(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks)
+      : run_(run), named_(*run.options().named_parent), domain_(domain), disks_(disks) {}
+
+  IncrementPlan make() {
+    try {
+      if (const std::string why = missing_bitmap(); !why.empty()) return plan_full(disks_, why);
+    } catch (const Fault& fault) {  // libvirt does not take it
+      return plan_full(disks_, fault.what());
+    }
+    const std::string set_name = parent_set();
+    const std::string path = run_.partial()->vm().path() + "/" + set_name;
+    if (!run_.partial()->vm().open_child(set_name).stat(set::kManifestName))
+      return plan_full(disks_, set_name + ": was not made by nasbackup");
+    luks::KeyRing ring = ring_of({}, run_.stop());
+    const JobControl control{run_.stop(), run_.lifeline(), {}, {}, {}};
+    const ProvenSet proven({path, set_name}, ring, control);
+    refuse_damage(proven);
+    return plan_on(proven.manifest());
+  }
+
+ private:
+  /// A checkpoint that libvirt has forgotten, because the domain was defined anew, is told to it again, and forgotten again when it is of
+  /// no use.
+  std::string missing_bitmap() {
+    const bool known = knows(domain_, named_.checkpoint);
+    if (!known) vm::redefine_checkpoint(domain_, named_.checkpoint, disks_, domain_.describe().disks);
+    const Bitmaps usable = vm::usable_bitmaps(domain_, named_.checkpoint);
+    for (const vm::DomainDisk& disk : disks_) {
+      if (usable.contains(disk.target)) continue;
+      if (!known) vm::forget_checkpoint(domain_, named_.checkpoint);
+      return disk.target + ": its bitmap " + named_.checkpoint + " is missing or inconsistent";
+    }
+    return {};
+  }
+
+  /// Of VM/SET/FILE for each disk, all in one set of this VM.
+  std::string parent_set() const {
+    std::string set;
+    for (std::size_t i = 0; i < disks_.size(); ++i) {
+      if (i >= named_.files.size())
+        throw Fault(FaultKind::usage,
+                    "PARENT_PATHS list shorter than DISK_PATHS — missing parent for disk index " + std::to_string(i));
+      const std::string here = set_of(named_.files[i]);
+      if (!set.empty() && here != set) throw Fault(FaultKind::usage, named_.files[i] + ": the parents are not of one backup");
+      set = here;
+    }
+    return set;
+  }
+
+  std::string set_of(const std::string& path) const {
+    const std::size_t first = path.find('/'), last = path.rfind('/');
+    const std::string set = first < last && last != std::string::npos ? path.substr(first + 1, last - first - 1) : "";
+    const std::string vm = run_.partial()->vm().path();
+    const bool good = path.substr(0, first) == vm.substr(vm.rfind('/') + 1) && set::is_file_name(set) &&
+                      set::is_file_name(path.substr(last + 1));
+    if (!good) throw Fault(FaultKind::usage, "Parent backup file " + path + ": is not in a backup of this VM on the NAS");
+    const auto directory = run_.partial()->vm().find_child(set);
+    if (!directory || !directory->stat(path.substr(last + 1)))
+      throw Fault(FaultKind::not_found, "Parent backup file does not exist on NAS: " + path);
+    return set;
+  }
+
+  IncrementPlan plan_on(const set::Manifest& manifest) {
+    if (manifest.checkpoint != named_.checkpoint)
+      return plan_full(disks_, manifest.set + ": was made with another checkpoint: " + manifest.checkpoint);
+    IncrementPlan plan;
+    plan.parent = reference_to(manifest);
+    plan.checkpoint = named_.checkpoint;
+    for (std::size_t i = 0; i < disks_.size(); ++i) {
+      const vm::DomainDisk& disk = disks_[i];
+      const std::string file = name_of(named_.files[i]);
+      const auto stored = std::find_if(manifest.disks.begin(), manifest.disks.end(),
+                                       [&](const set::ManifestDisk& one) { return one.file == file; });
+      if (stored == manifest.disks.end() || stored->id != disk.id)
+        throw Fault(FaultKind::usage, "Parent backup file " + named_.files[i] + ": is not that of " + disk.target);
+      if (stored->virtual_size != domain_.disk_size(disk.target)) return plan_full(disks_, disk.target + ": was resized");
+      plan.disks[disk.target] = {file, ""};
+    }
+    return plan;
+  }
+
+  const BackupRun& run_;
+  const NamedParent& named_;
+  vm::Domain& domain_;
+  const std::vector<vm::DomainDisk>& disks_;
 };
 
 /// The runs whose checkpoints are kept: the newest set's, so that the next increment can stand on it, and the newest full one's, for
@@ -187,6 +289,19 @@ IncrementPlan plan_full(const std::vector<vm::DomainDisk>& disks, const std::str
 IncrementPlan plan_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks,
                              const set::CheckpointLedger& ledger) {
   return ParentSearch(run, domain, disks, ledger).run();
+}
+
+IncrementPlan plan_named_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks) {
+  return NamedParentPlan(run, domain, disks).make();
+}
+
+void drop_parent_checkpoint(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all) {
+  const std::string& name = run.options().named_parent->checkpoint;
+  try {
+    vm::uproot_checkpoint(domain, name, all);
+  } catch (const Fault& fault) {
+    run.note(fault.what());
+  }
 }
 
 void settle_checkpoints(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all,

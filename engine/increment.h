@@ -37,8 +37,14 @@ struct IncrementPlan {
 IncrementPlan plan_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks,
                              const set::CheckpointLedger& ledger);
 
+/// The same for `named_parent` of the run's options. Throws Fault also for a file that cannot be one.
+IncrementPlan plan_named_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks);
+
 /// The same with no parent at all.
 IncrementPlan plan_full(const std::vector<vm::DomainDisk>& disks, const std::string& because);
+
+/// What a new increment stands on by its caller's account is used up: bitmaps and all. A failure is told by `note`.
+void drop_parent_checkpoint(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all);
 
 /// Deletes the checkpoints that no set of this target needs any more: all but those of the newest set and of the newest full one.
 /// What libvirt cannot do now stays in the ledger for the next run and is told by `note`.

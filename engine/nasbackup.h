@@ -208,6 +208,12 @@ enum class ChainPart {
   increment,  ///< what changed since an earlier one; each disk of which that cannot be known is in it as a whole
 };
 
+/// On what an increment shall stand, by somebody who keeps account of checkpoints and files himself.
+struct NamedParent {
+  std::string checkpoint;          ///< with a bitmap of its name on every disk, or the backup becomes a full one
+  std::vector<std::string> files;  ///< below the target, one for each disk in the domain's order
+};
+
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
 struct BackupOptions : TransferOptions {
   std::string vm;                    ///< the domain's name; with `sources` the set's name
@@ -219,6 +225,7 @@ struct BackupOptions : TransferOptions {
                                                           ///< strings, in order; nothing: those of the domain's XML
   ChainPart chain = ChainPart::none;
   std::string parent;                        ///< of an increment: the set on which it shall stand; empty: the newest that can be
+  std::optional<NamedParent> named_parent;   ///< of an increment by CloudStack's contract, `checkpoint` being its own
   std::string checkpoint;                    ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
   bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
@@ -278,6 +285,7 @@ struct DiskReport {
 
 struct JobReport {
   std::string set;    ///< path of the published set, or empty
+  std::string kind;   ///< of a set: "full" or "increment"
   std::string image;  ///< path of the converted image, or empty
   std::vector<DiskReport> disks;
   std::vector<std::string> warnings;  ///< not empty: Outcome::done_with_warnings

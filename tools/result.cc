@@ -92,6 +92,7 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
     for (const auto& [stage, seconds] : disk.cpu) sum.cpu[stage] += seconds;
   }
   result[place] = text_or_null(where);
+  if (!report.kind.empty()) result["kind"] = report.kind;
   result["virtual_size"] = sum.virtual_size;
   result["data_bytes"] = sum.data_bytes;
   result["zero_bytes"] = sum.zero_bytes;

@@ -65,13 +65,6 @@ void delete_bitmap(Domain& domain, const std::string& name, const DomainDisk& di
     fail(domain, name, "cannot be forgotten");
 }
 
-bool forget(Domain& domain, const std::string& name) {
-  const Checkpoint checkpoint = find(domain, name);
-  if (checkpoint == nullptr) return is_gone(last_error().code);
-  if (virDomainCheckpointDelete(checkpoint.get(), VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0) return true;
-  fail(domain, name, "cannot be forgotten");
-}
-
 }  // namespace
 
 bool can_hold_bitmap(const DomainDisk& disk) noexcept { return disk.format == "qcow2"; }
@@ -125,13 +118,20 @@ bool delete_checkpoint(Domain& domain, const std::string& name) {
   fail(domain, name, "cannot be deleted");
 }
 
+bool forget_checkpoint(Domain& domain, const std::string& name) {
+  const Checkpoint checkpoint = find(domain, name);
+  if (checkpoint == nullptr) return is_gone(last_error().code);
+  if (virDomainCheckpointDelete(checkpoint.get(), VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY) == 0) return true;
+  fail(domain, name, "cannot be forgotten");
+}
+
 bool uproot_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& all) {
   if (!domain.state().active()) {
-    forget(domain, name);
+    forget_checkpoint(domain, name);
     return false;
   }
   if (const Checkpoint known = find(domain, name); known != nullptr && virDomainCheckpointDelete(known.get(), 0) == 0) return true;
-  forget(domain, name);
+  forget_checkpoint(domain, name);
   for (const DomainDisk& disk : all)
     if (can_hold_bitmap(disk)) delete_bitmap(domain, name, disk, all);
   return true;

@@ -36,7 +36,10 @@ std::map<std::string, std::uint64_t> usable_bitmaps(Domain& domain, const std::s
 /// Deletes it, bitmaps and all. True when there is none (any more), also when the domain is gone.
 bool delete_checkpoint(Domain& domain, const std::string& name);
 
-/// The same whatever libvirt still knows of it, and whatever is left of its bitmaps on `all`, on all of which they may be. False
+/// libvirt forgets it; its bitmaps stay. True when it knows none (any more).
+bool forget_checkpoint(Domain& domain, const std::string& name);
+
+/// Deletes it whatever libvirt still knows of it, and whatever is left of its bitmaps on `all`, on all of which they may be. False
 /// when the domain does not run, and so its bitmaps stay; libvirt has forgotten it then.
 bool uproot_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& all);
 
