@@ -152,9 +152,10 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
   manifest.seal = seal();
-  set::PartialSet::Prove prove_it;
-  if (options_.verify != VerifyLevel::none)
-    prove_it = [this](const std::string& path, const std::string& name) { prove({path, name}), state().phase = "publishing"; };
+  const auto prove_it = [this](const std::string& path, const std::string& name) {
+    if (options_.verify != VerifyLevel::none) prove({path, name}), state().phase = "publishing";
+    if (before_publishing_) before_publishing_();
+  };
   if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
   for (std::size_t i = 0; i < disks_.size(); ++i)
     report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,6 +59,8 @@ class BackupRun {
   /// Throws Fault(interrupted) when the job was asked to stop.
   void throw_if_stopped() const;
   void copy_disks();
+  /// The last thing before the set is published, once it is proven; what it throws fails the backup.
+  void before_publishing(std::function<void()> what) { before_publishing_ = std::move(what); }
   /// Publishes the set (`manifest` with VM, consistency) and reports.
   JobReport finish(set::Manifest manifest, double frozen_seconds);
 
@@ -74,6 +77,7 @@ class BackupRun {
   set::ImageNames names_;
   std::vector<set::ManifestDisk> disks_;
   std::vector<TransferDisk> transfers_;
+  std::function<void()> before_publishing_;
   std::optional<crypto::Secret> set_key_;  // of a set that is encrypted
   JobReport report_;
   std::unique_ptr<set::PartialSet> partial_;

@@ -210,11 +210,12 @@ struct BackupOptions : TransferOptions {
   std::string set;                   ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
   std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd:
                                                           ///< strings, in order; nothing: those of the domain's XML
-  std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
-  bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
-  std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
-  std::vector<std::string> exclude;          ///< not these
-  bool quiesce = false;                      ///< freeze the guest's file systems while the job begins
+  std::string checkpoint;            ///< created with the job, and a bitmap on every disk that can hold one; empty: none
+  std::string stopped_bitmap;        ///< added, empty, to the qcow2 files of `stopped_disks` when they are read; empty: none
+  bool open_to_all = false;          ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
+  std::vector<std::string> disks;    ///< only these (target name, e.g. vda)
+  std::vector<std::string> exclude;  ///< not these
+  bool quiesce = false;              ///< freeze the guest's file systems while the job begins
   std::chrono::seconds quiesce_timeout{10};  ///< for the agent's answer
   std::string scratch;                       ///< directory of the job's scratch files; empty: the domain's own
   bool allow_plaintext = false;              ///< an encrypted source may be written unencrypted

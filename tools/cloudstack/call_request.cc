@@ -182,6 +182,7 @@ class Maker {
     backup.open_to_all = true;
     backup.stopped_disks = comma_list(call_.disk_paths);
     if (is_checkpointed()) backup.checkpoint = call_.bitmap_new;
+    backup.stopped_bitmap = call_.bitmap_new;  // whatever the mode [3.4]
     for (const std::string& pair : comma_list(call_.key_files))
       request.source_keys.push_back(place_of_file(pair.substr(pair.find(':') + 1)));
   }
