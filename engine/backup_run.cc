@@ -73,7 +73,7 @@ void BackupRun::note(const std::string& line) const {
 
 void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line); }
 
-void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
+void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& complaint) {
   const auto compression = compression_of(options_);
   const bool in_container = options_.encrypt && compression;
   disk.file = names_.next(disk.id, disk.order == 0, in_container ? ".qcow2.luks" : ".qcow2");
@@ -81,7 +81,9 @@ void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
                         disk.source,
                         std::move(source),
                         {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr,
-                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : ""}});
+                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : ""},
+                        false,
+                        complaint.empty() ? "" : complaint + disk.source});
   disks_.push_back(std::move(disk));
 }
 

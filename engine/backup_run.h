@@ -50,8 +50,9 @@ class BackupRun {
   void note(const std::string& line) const;
   /// Something the user should know: the run ends as done_with_warnings.
   void warn(const std::string& line);
-  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here.
-  void add_disk(set::ManifestDisk disk, SourcePlace source);
+  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here. `complaint`: as
+  /// in TransferDisk, before the disk's source.
+  void add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& complaint = {});
   /// A small file beside the images.
   void add_file(const std::string& name, const std::string& content);
   /// One that may hold the guest's secrets: sealed, under a name that says so, when the images are encrypted.

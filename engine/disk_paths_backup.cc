@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "engine/io/bitmap_seed.h"
+#include "engine/io/drbd_device.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
@@ -111,7 +112,7 @@ std::vector<Disk> look_at(BackupRun& run, const std::vector<std::string>& paths)
     set::ManifestDisk entry;
     entry.order = disks.size();
     entry.name = "disk" + std::to_string(disks.size());
-    entry.id = set::disk_id(path);
+    entry.id = set::disk_id(is_drbd_device(path) ? drbd_resource_path(path) : path);
     entry.source = location_for_people(path);
     entry.source_type = disk.source_type();
     disks.push_back({std::move(entry), std::move(place)});
@@ -157,7 +158,7 @@ JobReport backup_disk_paths(BackupRun& run) {
   std::vector<Disk> disks = look_at(run, paths);
   run.open_set();
   BitmapSeeds seeds(run, disks);
-  for (Disk& disk : disks) run.add_disk(std::move(disk.entry), std::move(disk.place));
+  for (Disk& disk : disks) run.add_disk(std::move(disk.entry), std::move(disk.place), "Failed to convert disk ");
   run.copy_disks();
   refuse_started(run.options());
   set::Manifest manifest;

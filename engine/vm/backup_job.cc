@@ -140,7 +140,8 @@ void PullJob::ask_libvirt(const DomainDescription& description, const std::vecto
   state_.guest_job.store(true);
   if (!checkpoint.empty()) state_.checkpoint.store(true);
   if (virDomainBackupBegin(domain_.get(), xml.c_str(), checkpoint.empty() ? nullptr : checkpoint.c_str(), 0) < 0) {
-    throw_libvirt("domain " + domain_.name(), "the backup job cannot begin");
+    const std::string why = last_error().message;
+    throw Fault(FaultKind::source, "Failed to start backup for VM " + domain_.name() + ": " + why);
   }
 }
 
