@@ -137,6 +137,10 @@ void PullJob::ask_libvirt(const DomainDescription& description, const std::vecto
   const std::string xml = pull_job_xml(places_.socket, wanted);
   const std::string checkpoint =
       options_.checkpoint.empty() ? std::string() : checkpoint_xml(options_.checkpoint, disks, description.disks);
+  // One that is there already belongs to another backup: it must not be deleted when ours fails.
+  if (!checkpoint.empty() && has_checkpoint(domain_, options_.checkpoint))
+    throw Fault(FaultKind::source,
+                "Failed to start backup for VM " + domain_.name() + ": checkpoint " + options_.checkpoint + ": exists already");
   state_.guest_job.store(true);
   if (!checkpoint.empty()) state_.checkpoint.store(true);
   if (virDomainBackupBegin(domain_.get(), xml.c_str(), checkpoint.empty() ? nullptr : checkpoint.c_str(), 0) < 0) {

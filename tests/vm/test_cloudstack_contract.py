@@ -106,6 +106,18 @@ class TheBitmapsOfAStoppedVm(CloudStackTest):
             self.assertEqual([path for path in nas.rglob("*") if path.name != "lost+found"], [])
 
 
+class AJobThatCannotBegin(CloudStackTest):
+    def test_is_told_of_in_upstreams_words_and_libvirts(self):
+        """[3.10, T54]"""
+        domain = self.domain("i-2-74-VM", [self.disk("vda", 9 * MIB, "qcow2", fill=MIB)])
+        self.assertEqual(self.take(domain.name, mode="full", bitmap_new="backup-1").status, OK)
+        answer = self.take(domain.name, "2026.11.26.11.30.00", mode="full", bitmap_new="backup-1")
+        self.assert_failure(answer, f"^Failed to start backup for VM {domain.name}: .*backup-1")
+        self.assertEqual([point.getName() for point in domain.handle.listAllCheckpoints()], ["backup-1"])
+        domain.handle.listAllCheckpoints()[0].delete()
+        self.assert_no_leak(domain)
+
+
 class KeysOfEncryptedVolumes(CloudStackTest):
     """[9: 13197, 13556; keys fork]"""
 
