@@ -18,6 +18,7 @@ void check(const BackupOptions& options) {
   if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
   if (options.to.empty()) refuse("backup: write --to DIR");
   check_source_format(options.source_format);
+  check_transfer(options);
   check_encryption(options);
 }
 
@@ -53,6 +54,7 @@ JobReport backup(const BackupOptions& options, const JobControl& control) {
     for (std::string& source : own.sources) source = without_key(std::move(source), own.storage_keys);
     if (own.stopped_disks)
       for (std::string& disk : *own.stopped_disks) disk = without_key(std::move(disk), own.storage_keys);
+    take_source_secrets(own);
     BackupRun run(own, control);
     return own.sources.empty() ? backup_domain(run) : backup_images(run);
   });

@@ -73,7 +73,7 @@ void BackupRun::note(const std::string& line) const {
 
 void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line); }
 
-void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent) {
+void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent, const std::string& complaint) {
   const auto compression = compression_of(options_);
   const bool in_container = options_.encrypt && compression;
   disk.file = names_.next(disk.id, disk.order == 0, in_container ? ".qcow2.luks" : ".qcow2");
@@ -83,7 +83,9 @@ void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::
                         {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr,
                          partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : "",
                          false,
-                         disk.parent_file.empty() ? "" : set::backing_name(parent, disk.parent_file)}});
+                         disk.parent_file.empty() ? "" : set::backing_name(parent, disk.parent_file)},
+                        false,
+                        complaint.empty() ? "" : complaint + disk.source});
   disks_.push_back(std::move(disk));
 }
 
@@ -157,9 +159,10 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   manifest.disks = disks_;
   manifest.warnings = report_.warnings;
   manifest.seal = seal();
-  set::PartialSet::Prove prove_it;
-  if (options_.verify != VerifyLevel::none)
-    prove_it = [this](const std::string& path, const std::string& name) { prove({path, name}), state().phase = "publishing"; };
+  const auto prove_it = [this](const std::string& path, const std::string& name) {
+    if (options_.verify != VerifyLevel::none) prove({path, name}), state().phase = "publishing";
+    if (before_publishing_) before_publishing_();
+  };
   if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
   for (std::size_t i = 0; i < disks_.size(); ++i)
     report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";

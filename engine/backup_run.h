@@ -6,6 +6,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -54,8 +55,8 @@ class BackupRun {
   /// Null for the null target.
   const set::PartialSet* partial() const noexcept { return partial_.get(); }
   /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here. `parent`: the name
-  /// of the set on which it stands, when `disk.parent_file` is not empty.
-  void add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent = {});
+  /// of the set on which it stands, when `disk.parent_file` is not empty. `complaint`: as in TransferDisk, before the disk's source.
+  void add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent = {}, const std::string& complaint = {});
   /// A small file beside the images.
   void add_file(const std::string& name, const std::string& content);
   /// One that may hold the guest's secrets: sealed, under a name that says so, when the images are encrypted.
@@ -63,6 +64,8 @@ class BackupRun {
   /// Throws Fault(interrupted) when the job was asked to stop.
   void throw_if_stopped() const;
   void copy_disks();
+  /// The last thing before the set is published, once it is proven; what it throws fails the backup.
+  void before_publishing(std::function<void()> what) { before_publishing_ = std::move(what); }
   /// Publishes the set (`manifest` with VM, consistency) and reports.
   JobReport finish(set::Manifest manifest, double frozen_seconds);
 
@@ -79,6 +82,7 @@ class BackupRun {
   set::ImageNames names_;
   std::vector<set::ManifestDisk> disks_;
   std::vector<TransferDisk> transfers_;
+  std::function<void()> before_publishing_;
   std::optional<crypto::Secret> set_key_;  // of a set that is encrypted
   JobReport report_;
   std::unique_ptr<set::PartialSet> partial_;

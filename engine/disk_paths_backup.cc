@@ -6,8 +6,11 @@
 
 #include <sys/stat.h>
 
+#include <deque>
 #include <filesystem>
 
+#include "engine/io/bitmap_seed.h"
+#include "engine/io/drbd_device.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
@@ -109,9 +112,10 @@ std::vector<Disk> look_at(BackupRun& run, const std::vector<std::string>& paths)
     set::ManifestDisk entry;
     entry.order = disks.size();
     entry.name = "disk" + std::to_string(disks.size());
-    entry.id = set::disk_id(path);
+    entry.id = set::disk_id(is_drbd_device(path) ? drbd_resource_path(path) : path);
     entry.source = location_for_people(path);
     entry.source_type = disk.source_type();
+    entry.has_bitmap = !run.options().stopped_bitmap.empty() && place.format == "qcow2";
     disks.push_back({std::move(entry), std::move(place)});
   }
   return disks;
@@ -128,6 +132,25 @@ void refuse_started(const BackupOptions& options) {
   throw Fault(FaultKind::source, options.vm + ": was started while its disks were read");
 }
 
+/// The images are locked from here on until the bitmaps stand and the backup is published.
+class BitmapSeeds {
+ public:
+  BitmapSeeds(BackupRun& run, const std::vector<Disk>& disks) {
+    const std::string& bitmap = run.options().stopped_bitmap;
+    for (const Disk& disk : disks)
+      if (!bitmap.empty() && disk.place.format == "qcow2") seeds_.emplace_back(disk.place.location, bitmap, &run.state());
+    run.before_publishing([this] {
+      for (BitmapSeed& seed : seeds_) seed.add();
+    });
+  }
+  void keep() noexcept {
+    for (BitmapSeed& seed : seeds_) seed.keep();
+  }
+
+ private:
+  std::deque<BitmapSeed> seeds_;
+};
+
 }  // namespace
 
 JobReport backup_disk_paths(BackupRun& run) {
@@ -135,12 +158,16 @@ JobReport backup_disk_paths(BackupRun& run) {
   if (paths.empty()) throw Fault(FaultKind::source, run.options().vm + ": does not run, and no disk paths were given");
   std::vector<Disk> disks = look_at(run, paths);
   run.open_set();
-  for (Disk& disk : disks) run.add_disk(std::move(disk.entry), std::move(disk.place));
+  BitmapSeeds seeds(run, disks);
+  for (Disk& disk : disks) run.add_disk(std::move(disk.entry), std::move(disk.place), {}, "Failed to convert disk ");
   run.copy_disks();
   refuse_started(run.options());
   set::Manifest manifest;
   manifest.vm_name = run.options().vm;
-  return run.finish(std::move(manifest), 0);
+  manifest.checkpoint = run.options().stopped_bitmap;  // an increment can stand on it when the VM runs
+  JobReport report = run.finish(std::move(manifest), 0);
+  seeds.keep();
+  return report;
 }
 
 }  // namespace nasbackup

@@ -10,11 +10,13 @@
 #include "engine/domain_files.h"
 #include "engine/domain_watch.h"
 #include "engine/increment.h"
+#include "engine/io/drbd_device.h"
 #include "engine/settle_checkpoints.h"
 #include "engine/stopped_domain_backup.h"
 #include "engine/vm/backup_job.h"
 #include "engine/vm/checkpoint.h"
 #include "engine/vm/leftovers.h"
+#include "engine/vm/secret.h"
 
 namespace nasbackup {
 
@@ -102,6 +104,12 @@ std::optional<vm::Domain> find_domain(const BackupOptions& options) {
   }
 }
 
+/// CloudStack looks for the backup of a volume by its name, not by a device's number.
+void name_drbd_volumes(std::vector<vm::DomainDisk>& disks) {
+  for (vm::DomainDisk& disk : disks)
+    if (is_drbd_device(disk.source)) disk.id = vm::volume_id(disk.type, drbd_resource_path(disk.source));
+}
+
 /// Increments stand on what is in the set of `plan`; the checkpoint, if any, stays when the backup is published.
 JobReport copy_in_job(BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks, const IncrementPlan& plan,
                       const std::string& checkpoint) {
@@ -148,8 +156,9 @@ void settle_quietly(const BackupRun& run, vm::Domain& domain, const set::Checkpo
 JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   const BackupOptions& options = run.options();
   const vm::DomainDescription description = domain.describe();
-  const std::vector<vm::DomainDisk> disks = vm::select_disks(description, options.disks, options.exclude);
+  std::vector<vm::DomainDisk> disks = vm::select_disks(description, options.disks, options.exclude);
   refuse_plaintext_of_encrypted(disks, options);
+  if (options.stopped_disks) name_drbd_volumes(disks);
   run.open_set();
   for (const std::string& line : vm::sweep_leftovers(domain, options.scratch)) run.note(line);
   run.throw_if_stopped();
@@ -172,6 +181,16 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
 }
 
 }  // namespace
+
+void take_source_secrets(BackupOptions& options) {
+  if (!options.stopped_disks || options.source_secrets.empty()) return;
+  const std::optional<vm::Domain> domain = find_domain(options);
+  if (domain && domain->state().active()) return;
+  for (const std::string& uuid : options.source_secrets)
+    vm::with_secret_value(options.connect, uuid, [&](std::span<const std::byte> value) {
+      options.source_keys.push_back(Passphrase::from_bytes(value.data(), value.size()));
+    });
+}
 
 JobReport backup_domain(BackupRun& run) {
   const BackupOptions& options = run.options();

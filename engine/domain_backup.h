@@ -12,4 +12,7 @@ namespace nasbackup {
 /// Backs up the domain that the run's options name. Throws Fault; the guest is free and nothing is published then.
 JobReport backup_domain(BackupRun& run);
 
+/// Of a VM that does not run the values of source_secrets become source_keys; of one that does nothing is asked. Throws Fault.
+void take_source_secrets(BackupOptions& options);
+
 }  // namespace nasbackup

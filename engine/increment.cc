@@ -27,11 +27,6 @@ std::string name_of(std::string path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-bool knows(vm::Domain& domain, const std::string& checkpoint) {
-  const std::vector<std::string> names = vm::checkpoint_names(domain);
-  return std::find(names.begin(), names.end(), checkpoint) != names.end();
-}
-
 std::vector<vm::DomainDisk> with_bitmap(const set::Manifest& manifest, const std::vector<vm::DomainDisk>& disks) {
   std::vector<vm::DomainDisk> found;
   for (const vm::DomainDisk& disk : disks)
@@ -102,7 +97,7 @@ class ParentSearch {
   Bitmaps bitmaps_of(const set::Manifest& manifest) {
     const std::vector<vm::DomainDisk> marked = with_bitmap(manifest, disks_);
     if (marked.empty()) return {};
-    const bool known = knows(domain_, manifest.checkpoint);
+    const bool known = vm::has_checkpoint(domain_, manifest.checkpoint);
     if (!known) vm::redefine_checkpoint(domain_, manifest.checkpoint, marked, domain_.describe().disks);
     Bitmaps usable = vm::usable_bitmaps(domain_, manifest.checkpoint);
     if (!known && usable.empty()) vm::forget_checkpoint(domain_, manifest.checkpoint);
@@ -188,7 +183,7 @@ class NamedParentPlan {
   /// A checkpoint that libvirt has forgotten, because the domain was defined anew, is told to it again, and forgotten again when it is of
   /// no use.
   std::string missing_bitmap() {
-    const bool known = knows(domain_, named_.checkpoint);
+    const bool known = vm::has_checkpoint(domain_, named_.checkpoint);
     if (!known) vm::redefine_checkpoint(domain_, named_.checkpoint, disks_, domain_.describe().disks);
     const Bitmaps usable = vm::usable_bitmaps(domain_, named_.checkpoint);
     for (const vm::DomainDisk& disk : disks_) {

@@ -141,6 +141,7 @@ struct RateLimit {
   std::uint64_t rate = 0;   ///< bytes per second, all disks together; 0: no limit, and in a group what holds there
   std::uint64_t burst = 0;  ///< bytes; 0: a tenth of a second of the rate
   std::string schedule;     ///< "08:00-18:00=50M,*=0": rates by local time of day, in place of `rate`; empty: none
+  bool per_disk = false;    ///< each disk has a limit of its own instead; not in a group
 
   /// False when it says nothing.
   explicit operator bool() const noexcept { return rate != 0 || !schedule.empty(); }
@@ -224,13 +225,15 @@ struct BackupOptions : TransferOptions {
   std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd:
                                                           ///< strings, in order; nothing: those of the domain's XML
   ChainPart chain = ChainPart::none;
-  std::string parent;                        ///< of an increment: the set on which it shall stand; empty: the newest that can be
-  std::optional<NamedParent> named_parent;   ///< of an increment by CloudStack's contract, `checkpoint` being its own
-  std::string checkpoint;                    ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
-  bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
-  std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
-  std::vector<std::string> exclude;          ///< not these
-  bool quiesce = false;                      ///< freeze the guest's file systems while the job begins
+  std::string parent;                       ///< of an increment: the set on which it shall stand; empty: the newest that can be
+  std::optional<NamedParent> named_parent;  ///< of an increment by CloudStack's contract, `checkpoint` being its own
+  std::string checkpoint;  ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
+  std::vector<std::string> source_secrets;  ///< UUIDs of libvirt secrets that open `stopped_disks`, beside source_keys
+  std::string stopped_bitmap;        ///< added, empty, to the qcow2 files of `stopped_disks` when they are read; empty: none
+  bool open_to_all = false;          ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
+  std::vector<std::string> disks;    ///< only these (target name, e.g. vda)
+  std::vector<std::string> exclude;  ///< not these
+  bool quiesce = false;              ///< freeze the guest's file systems while the job begins
   std::chrono::seconds quiesce_timeout{10};  ///< for the agent's answer
   std::string scratch;                       ///< directory of the job's scratch files; empty: the domain's own
   bool allow_plaintext = false;              ///< an encrypted source may be written unencrypted

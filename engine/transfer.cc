@@ -28,21 +28,6 @@ constexpr std::uint64_t kLeastItem = 64u << 10, kMostItem = 8u << 20;
 constexpr unsigned kMostThreads = 1024;
 constexpr unsigned kMostConnections = 64;  // QEMU's own limit is 100, and others may be there too
 
-void check_options(const TransferOptions& options) {
-  const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
-  const std::uint64_t cluster = options.cluster_size;
-  if (!std::has_single_bit(cluster) || cluster < (1u << qcow2::kMinClusterBits) || cluster > (1u << qcow2::kMaxClusterBits))
-    refuse("--cluster-size: " + std::to_string(cluster) + ": write a power of two from 512 to 2M");
-  if (options.memory < kLeastMemory) refuse("--memory: " + std::to_string(options.memory) + ": write at least 48M");
-  if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
-  if (options.connections > kMostConnections)
-    refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
-  const std::uint64_t item = options.item_size;
-  if (item != 0 && (!std::has_single_bit(item) || item < kLeastItem || item > kMostItem))
-    refuse("--item-size: " + std::to_string(item) + ": write a power of two from 64K to 8M");
-  compression_of(options);
-}
-
 DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy, bool encrypted) {
   const DiskCounts& counts = copy.counts();
   DiskReport report;
@@ -85,6 +70,14 @@ bool uses_ceph(const std::vector<TransferDisk>& disks) {
   });
 }
 
+/// Rethrows it as the disk's, unless it is none of the disk's.
+[[noreturn]] void complain(const TransferDisk& disk, const Fault& fault) {
+  const bool of_disk = fault.kind() != FaultKind::interrupted && fault.kind() != FaultKind::locked;
+  if (disk.complaint.empty() || !of_disk) throw;
+  const std::string what = fault.what(), place = disk.origin + ": ";
+  throw Fault(fault.kind(), disk.complaint + ": " + (what.starts_with(place) ? what.substr(place.size()) : what));
+}
+
 asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, bool encrypted, DiskReport& report) {
   const std::int64_t began = monotonic_ns();
   co_await copy.run();
@@ -93,6 +86,23 @@ asio::awaitable<void> copy_one(DiskCopy& copy, const TransferDisk& disk, bool en
 }
 
 }  // namespace
+
+void check_transfer(const TransferOptions& options) {
+  const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
+  const std::uint64_t cluster = options.cluster_size;
+  if (!std::has_single_bit(cluster) || cluster < (1u << qcow2::kMinClusterBits) || cluster > (1u << qcow2::kMaxClusterBits))
+    refuse("--cluster-size: " + std::to_string(cluster) + ": write a power of two from 512 to 2M");
+  if (options.memory < kLeastMemory) refuse("--memory: " + std::to_string(options.memory) + ": write at least 48M");
+  if (options.threads > kMostThreads) refuse("--threads: " + std::to_string(options.threads) + ": write at most 1024");
+  if (options.connections > kMostConnections)
+    refuse("--connections: " + std::to_string(options.connections) + ": write at most 64");
+  const std::uint64_t item = options.item_size;
+  if (item != 0 && (!std::has_single_bit(item) || item < kLeastItem || item > kMostItem))
+    refuse("--item-size: " + std::to_string(item) + ": write a power of two from 64K to 8M");
+  if (options.limit.per_disk && !options.rate_group.empty())
+    refuse("--rate-per-disk: the limit of a group is that of all its members: leave it or --rate-group out");
+  compression_of(options);
+}
 
 std::optional<Compression> compression_of(const TransferOptions& options) {
   if (options.compression.empty()) return std::nullopt;
@@ -113,15 +123,38 @@ void check_source_format(const std::string& format) {
 }
 
 Transfer::Transfer(const TransferOptions& options, LifelineState& lifeline, const JobControl& control, const char* phase)
-    : options_((check_options(options), options)),
+    : options_((check_transfer(options), options)),
       lifeline_(lifeline),
       phase_(phase),
       on_message_(control.on_message),
       job_(options.threads, control.stop),
-      limiter_(job_.executor(), job_.stop(), limit_of(options.limit), join_rate_group(options.rate_group)),
       source_keys_(std::make_shared<luks::KeyRing>(ring_of(options.source_keys, job_.stop().token()))),
-      on_limit_(control.rate_control, [this](const Limit& limit) { limiter_.set(limit); }),
-      written_keys_(std::make_shared<luks::KeyRing>(ring_of({}, {}))) {}
+      on_limit_(control.rate_control, [this](const Limit& limit) { set_limit(limit); }),
+      written_keys_(std::make_shared<luks::KeyRing>(ring_of({}, {}))) {
+  if (!options_.limit.per_disk) next_limiter();
+}
+
+void Transfer::lift_limit() {
+  const std::lock_guard lock(limiters_mutex_);
+  lifted_ = true;
+  for (Limiter& limiter : limiters_) limiter.lift();
+}
+
+void Transfer::set_limit(const Limit& limit) {
+  const std::lock_guard lock(limiters_mutex_);
+  limit_ = limit;
+  for (Limiter& limiter : limiters_) limiter.set(limit);
+}
+
+/// Of the next disk.
+Limiter& Transfer::next_limiter() {
+  const std::lock_guard lock(limiters_mutex_);
+  if (!limiters_.empty() && !options_.limit.per_disk) return limiters_.front();
+  limiters_.emplace_back(job_.executor(), job_.stop(), limit_ ? *limit_ : limit_of(options_.limit),
+                         join_rate_group(options_.rate_group));
+  if (lifted_) limiters_.back().lift();
+  return limiters_.back();
+}
 
 std::vector<DiskReport> Transfer::run(const std::vector<TransferDisk>& disks) {
   std::vector<DiskReport> reports(disks.size());
@@ -138,7 +171,11 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
   const auto copy_in_turn = [&]() -> asio::awaitable<void> {
     while (next < disks.size()) {
       const std::size_t mine = next++;
-      co_await copy_one(copies[mine], disks[mine], keys_.has_value(), reports[mine]);
+      try {
+        co_await copy_one(copies[mine], disks[mine], keys_.has_value(), reports[mine]);
+      } catch (const Fault& fault) {
+        complain(disks[mine], fault);
+      }
       if (copies[mine].digests() != nullptr) digests_[mine] = copies[mine].digests()->summary();
     }
   };
@@ -159,8 +196,13 @@ asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<Tran
     image_keys_.push_back(target.key);
     SourcePlace source = disk.source;
     if (!source.keys) source.keys = source_keys_;
-    DiskPipeline pipeline = co_await build_pipeline(job_, source, target, bounds_for(disks.size()), &lifeline_);
-    copies.emplace_back(job_, std::move(pipeline), limiter_, &lifeline_);
+    std::optional<DiskPipeline> pipeline;
+    try {
+      pipeline.emplace(co_await build_pipeline(job_, source, target, bounds_for(disks.size()), &lifeline_));
+    } catch (const Fault& fault) {
+      complain(disk, fault);
+    }
+    copies.emplace_back(job_, std::move(*pipeline), next_limiter(), &lifeline_);
     // What will be read back counts twice.
     const std::uint64_t times = disk.announced ? 0 : options_.verify == VerifyLevel::data ? 2 : 1;
     lifeline_.total_bytes += times * copies.back().virtual_size();

@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <future>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ struct LifelineState;
 /// The option's word as the codec and level that it names, nothing for an empty one. Throws Fault(usage).
 std::optional<Compression> compression_of(const TransferOptions& options);
 
+/// Throws Fault(usage) for options out of range and those that contradict each other; so does Transfer itself.
+void check_transfer(const TransferOptions& options);
+
 /// Bytes of --memory that are for buffers.
 std::uint64_t buffers_of(const TransferOptions& options) noexcept;
 
@@ -38,7 +42,8 @@ struct TransferDisk {
   std::string origin;  ///< the source as people know it
   SourcePlace source;
   TargetPlace target;
-  bool announced = false;  ///< the lifeline's total counts it already
+  bool announced = false;      ///< the lifeline's total counts it already
+  std::string complaint = {};  ///< in front of what its copy fails with; empty: nothing
 };
 
 class Transfer {
@@ -50,7 +55,7 @@ class Transfer {
   /// Ends the job with this failure, unless it has one already.
   void fail(std::exception_ptr failure) { job_.fail(failure); }
   /// The limit does harm: from now on reading is as fast as it can be.
-  void lift_limit() { limiter_.lift(); }
+  void lift_limit();
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
   /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is
@@ -72,6 +77,8 @@ class Transfer {
   std::uint64_t buffers() const noexcept { return buffers_of(options_) - libraries_; }
   void derive_again();
   PipelineBounds bounds_for(std::size_t disks) const;
+  Limiter& next_limiter();
+  void set_limit(const Limit& limit);
 
   TransferOptions options_;
   LifelineState& lifeline_;
@@ -79,7 +86,10 @@ class Transfer {
   std::function<void(const std::string&)> on_message_;
   std::uint64_t libraries_ = 0;  // bytes of --memory that are neither for buffers nor what every run needs
   JobLoop job_;
-  Limiter limiter_;
+  std::mutex limiters_mutex_;
+  std::deque<Limiter> limiters_;  // the first is everybody's, unless each disk has its own
+  std::optional<Limit> limit_;    // the last one that was set
+  bool lifted_ = false;
   std::optional<JobKeys> keys_;                 // when the images are encrypted
   std::shared_ptr<luks::KeyRing> source_keys_;  // when sources may be
   std::vector<std::shared_ptr<ImageKey>> image_keys_;

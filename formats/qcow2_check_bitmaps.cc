@@ -15,8 +15,6 @@ namespace nasbackup::qcow2 {
 
 namespace {
 
-constexpr std::uint8_t kDirtyTracking = 1;
-constexpr unsigned kMinGranularityBits = 9, kMaxGranularityBits = 31;
 constexpr std::size_t kTablePiece = 64u << 10;  // entries of a table that are read at once
 
 class BitmapWalk {
@@ -63,8 +61,9 @@ class BitmapWalk {
   bool is_sound(const BitmapDirectoryEntry& entry) const noexcept {
     return entry.table_size != 0 && entry.table_size <= kMaxBitmapTableEntries && entry.table_offset != 0 &&
            image_.header.is_aligned(entry.table_offset) && (entry.flags & kBitmapFlagsReserved) == 0 &&
-           entry.extra_data_size == 0 && entry.type == kDirtyTracking && entry.granularity_bits >= kMinGranularityBits &&
-           entry.granularity_bits <= kMaxGranularityBits && entry.name_size != 0 && entry.name_size <= kMaxBitmapName;
+           entry.extra_data_size == 0 && entry.type == kBitmapDirtyTracking &&
+           entry.granularity_bits >= kMinBitmapGranularityBits && entry.granularity_bits <= kMaxBitmapGranularityBits &&
+           entry.name_size != 0 && entry.name_size <= kMaxBitmapName;
   }
 
   // Only what no other metadata has is read, so that the time follows from the size of the file.

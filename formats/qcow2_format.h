@@ -137,8 +137,8 @@ struct SnapshotHead {
   Be32 extra_data_size;
 };
 static_assert(sizeof(SnapshotHead) == 40);
-inline constexpr std::uint32_t kSnapshotExtraV3 = 16;      ///< what version 3 has at least
-inline constexpr std::uint32_t kMaxSnapshotExtra = 1024;   ///< QCOW_MAX_SNAPSHOT_EXTRA_DATA
+inline constexpr std::uint32_t kSnapshotExtraV3 = 16;     ///< what version 3 has at least
+inline constexpr std::uint32_t kMaxSnapshotExtra = 1024;  ///< QCOW_MAX_SNAPSHOT_EXTRA_DATA
 
 /// Section "Bitmaps extension".
 struct BitmapsExtension {
@@ -148,7 +148,7 @@ struct BitmapsExtension {
   Be64 directory_offset;
 };
 static_assert(sizeof(BitmapsExtension) == 24);
-inline constexpr std::uint32_t kMaxBitmaps = 65535;                 ///< QCOW2_MAX_BITMAPS
+inline constexpr std::uint32_t kMaxBitmaps = 65535;                   ///< QCOW2_MAX_BITMAPS
 inline constexpr std::uint64_t kMaxBitmapDirectoryBytes = 64u << 20;  ///< QCOW2_MAX_BITMAP_DIRECTORY_SIZE is 1024 for each bitmap
 
 /// Section "Bitmap directory": one entry, then its extra data and name; the next one begins at a multiple of 8.
@@ -162,9 +162,13 @@ struct BitmapDirectoryEntry {
   Be32 extra_data_size;
 };
 static_assert(sizeof(BitmapDirectoryEntry) == 24);
-inline constexpr std::uint32_t kBitmapFlagsReserved = 0xfffffffc;  ///< with "extra data compatible", which QEMU does not know
+inline constexpr std::uint32_t kBitmapFlagsReserved = 0xfffffffc;   ///< with "extra data compatible", which QEMU does not know
 inline constexpr std::uint32_t kMaxBitmapTableEntries = 0x8000000;  ///< BME_MAX_TABLE_SIZE
 inline constexpr std::uint16_t kMaxBitmapName = 1023;
+inline constexpr std::uint8_t kBitmapDirtyTracking = 1;  ///< the only type of bitmap that there is
+inline constexpr unsigned kMinBitmapGranularityBits = 9, kMaxBitmapGranularityBits = 31;  ///< BME_MIN_GRANULARITY_BITS, BME_MAX_…
+inline constexpr std::uint32_t kBitmapInUse = 1;  ///< whoever had it open did not put it back: not to be believed
+inline constexpr std::uint32_t kBitmapAuto = 2;   ///< it counts the writes of whoever opens the image
 inline constexpr std::uint64_t kBitmapEntryReserved = 0xff000000000001fe;
 inline constexpr std::uint64_t kBitmapEntryAllOnes = 1;
 

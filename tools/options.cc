@@ -78,6 +78,7 @@ constexpr Option kOptionTable[] = {
      "zlib:default"},
     {"rate", 'b', Value::required, "RATE", kReading,
      "bytes read per second, all disks together: 50 and 50M are MiB/s; 1G, 400Mbit; 0 is no limit", "0"},
+    {"rate-per-disk", 0, Value::none, "", kBackup, "the rate is that of each disk, and not of all together"},
     {"burst", 0, Value::required, "SIZE", kReading, "what may be read at once above the rate", "0.1 s of RATE"},
     {"rate-schedule", 0, Value::required, "TIMES", kReading,
      "in place of a rate: rates by local time of day, such as 08:00-18:00=50M,*=0 (* is the rest)"},

@@ -67,6 +67,7 @@ class Reader {
     if (line_.has("rate-schedule")) result.schedule = parse_rate_schedule(named("rate-schedule"), text("rate-schedule"));
     if (line_.has("rate") && line_.has("rate-schedule"))
       refuse("rate-schedule", "--rate and --rate-schedule contradict each other: write one of them");
+    result.per_disk = line_.has("rate-per-disk");
     if (!line_.has("burst")) return result;
     result.burst = parse_size(named("burst"), text("burst"));
     if (!result) refuse("burst", "--burst without a limit means nothing: write --rate too");

@@ -68,7 +68,8 @@ struct Request {
   std::array<PassphrasePlaces*, 4> secrets() noexcept { return {&passphrases, &new_passphrase, &source_keys, &storage_keys}; }
   /// Also of a cluster whose key librados reads from a file of its own.
   bool has_secrets() const noexcept {
-    return with_secrets || !passphrases.empty() || !new_passphrase.empty() || !source_keys.empty() || !storage_keys.empty();
+    return with_secrets || !backup.source_secrets.empty() || !passphrases.empty() || !new_passphrase.empty() ||
+           !source_keys.empty() || !storage_keys.empty();
   }
   /// What the verb moves data with; of backup, convert, tune or serve.
   const TransferOptions& transfer() const noexcept {

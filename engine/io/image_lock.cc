@@ -84,9 +84,13 @@ ImageLock ImageLock::for_reading(int fd, const std::string& path) { return Image
 
 ImageLock ImageLock::for_writing(int fd, const std::string& path) { return ImageLock(fd, path, Use::writing); }
 
-ImageLock::ImageLock(int fd, const std::string& path, Use use) : fd_(fd), path_(path), use_(use) {
+ImageLock ImageLock::for_writing_after(ImageLock reading, int fd, const std::string& path) {
+  return ImageLock(fd, path, Use::writing, &reading);
+}
+
+ImageLock::ImageLock(int fd, const std::string& path, Use use, ImageLock* before) : fd_(fd), path_(path), use_(use) {
   try {
-    lock_or_note();
+    lock_or_note(before);
     if (use_ == Use::writing) return;
     refuse_open_writer();
     at_first_ = look_for_traces();
@@ -118,13 +122,15 @@ ImageLock& ImageLock::operator=(ImageLock&& other) noexcept {
   return *this;
 }
 
-// First lock, then look, as QEMU does: of two that come at once, at least one sees the other.
-void ImageLock::lock_or_note() {
+// First lock, then look, as QEMU does: of two that come at once, at least one sees the other. The one before would be taken for
+// somebody else's.
+void ImageLock::lock_or_note(ImageLock* before) {
   const std::span<const std::int64_t> used = use_ == Use::reading ? std::span<const std::int64_t>(kUsedByReader) : kUsedByWriter;
   for (const auto permission : used)
     if (!lock_byte(kUsedBase + permission)) return;
   for (const auto permission : kNotShared)
     if (!lock_byte(kNotSharedBase + permission)) return;
+  if (before != nullptr) before->release();
   for (const auto permission : used) refuse_opposite(kNotSharedBase + permission);
   for (const auto permission : kNotShared) refuse_opposite(kUsedBase + permission);
 }

@@ -30,6 +30,8 @@ class ImageLock {
   static ImageLock for_reading(int fd, const std::string& path);
   /// Locks the target behind `fd` (open for reading and writing). Throws Fault(locked) when another process uses it.
   static ImageLock for_writing(int fd, const std::string& path);
+  /// The same for who holds `reading` on the same file, by another descriptor: at no time in between is the file unlocked.
+  static ImageLock for_writing_after(ImageLock reading, int fd, const std::string& path);
   /// Gives the locks up; `fd` must still be open. (They also end with the last descriptor of the same open file.)
   ~ImageLock();
   ImageLock(ImageLock&& other) noexcept;
@@ -50,8 +52,8 @@ class ImageLock {
     std::uint64_t sectors_written = 0;
   };
 
-  ImageLock(int fd, const std::string& path, Use use);
-  void lock_or_note();
+  ImageLock(int fd, const std::string& path, Use use, ImageLock* before = nullptr);
+  void lock_or_note(ImageLock* before = nullptr);
   bool lock_byte(std::int64_t byte);
   void refuse_opposite(std::int64_t byte) const;
   void refuse_open_writer() const;

@@ -18,6 +18,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/io/whole_write.h"
 #include "formats/big_endian.h"
 
 namespace nasbackup {
@@ -67,20 +68,6 @@ bool read_all(int fd, std::uint64_t offset, std::span<std::byte> into, const std
     offset += static_cast<std::uint64_t>(got);
   }
   return true;
-}
-
-void write_all(int fd, std::uint64_t offset, std::span<const std::byte> bytes, const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t done = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) throw_target_errno(errno, path, "write");
-    bytes = bytes.subspan(static_cast<std::size_t>(done));
-    offset += static_cast<std::uint64_t>(done);
-  }
-}
-
-void sync(int fd, const std::string& path) {
-  if (::fsync(fd) != 0) throw_target_errno(errno, path, "fsync");
 }
 
 std::string journal_of(const std::string& image) {
@@ -133,7 +120,7 @@ void RepairJournal::begin() {
 
 void RepairJournal::append(std::span<const std::byte> bytes) {
   const TargetCall mark(lifeline_);
-  write_all(journal_.get(), written_, bytes, journal_path_);
+  write_whole(journal_.get(), written_, bytes, journal_path_);
   digest_.update(bytes);
   written_ += bytes.size();
 }
@@ -152,8 +139,8 @@ void RepairJournal::commit() {
   Sha256 sum;
   digest_.finish(sum);
   const TargetCall mark(lifeline_);
-  write_all(journal_.get(), written_, sum, journal_path_);
-  sync(journal_.get(), journal_path_);
+  write_whole(journal_.get(), written_, sum, journal_path_);
+  sync_whole(journal_.get(), journal_path_);
   sync_directory();
   committed_ = true;
   apply();
@@ -204,8 +191,8 @@ void RepairJournal::apply() {
                                          journal_path_ + " to give it up");
   };
   if (!for_each_block(look)) throw Fault(FaultKind::failed, journal_path_ + ": does not read back; the image was not changed");
-  for_each_block([this](const Block& block) { write_all(image_, block.offset, block.now, path_); });
-  sync(image_, path_);
+  for_each_block([this](const Block& block) { write_whole(image_, block.offset, block.now, path_); });
+  sync_whole(image_, path_);
 }
 
 void RepairJournal::remove() {

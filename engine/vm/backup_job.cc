@@ -145,16 +145,16 @@ void PullJob::ask_libvirt(const DomainDescription& description, const std::vecto
   has_checkpoint_ = !checkpoint.empty();
   state_.checkpoint.store(has_checkpoint_);
   if (virDomainBackupBegin(domain_.get(), xml.c_str(), checkpoint.empty() ? nullptr : checkpoint.c_str(), 0) < 0) {
-    throw_libvirt("domain " + domain_.name(), "the backup job cannot begin");
+    const std::string why = last_error().message;
+    throw Fault(FaultKind::source, "Failed to start backup for VM " + domain_.name() + ": " + why);
   }
 }
 
 /// What is there already is not ours, and must not be deleted with the job.
 void PullJob::refuse_known_checkpoint() {
-  if (options_.checkpoint.empty()) return;
-  for (const std::string& name : checkpoint_names(domain_))
-    if (name == options_.checkpoint)
-      throw Fault(FaultKind::source, "domain " + domain_.name() + ": the checkpoint " + name + " is there already");
+  if (!options_.checkpoint.empty() && has_checkpoint(domain_, options_.checkpoint))
+    throw Fault(FaultKind::source,
+                "Failed to start backup for VM " + domain_.name() + ": checkpoint " + options_.checkpoint + ": exists already");
 }
 
 void PullJob::thaw_or_fail() {

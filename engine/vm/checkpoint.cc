@@ -74,18 +74,7 @@ std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk
   return xml_of(name, 0, backed_up, all);
 }
 
-std::vector<std::string> checkpoint_names(Domain& domain) {
-  virDomainCheckpointPtr* list = nullptr;
-  const int count = virDomainListAllCheckpoints(domain.get(), &list, 0);
-  if (count < 0) throw_libvirt("domain " + domain.name(), "its checkpoints cannot be listed");
-  std::vector<std::string> names;
-  for (int i = 0; i < count; ++i) {
-    const Checkpoint owned(list[i]);
-    names.emplace_back(virDomainCheckpointGetName(list[i]));
-  }
-  std::free(list);  // virDomainListAllCheckpoints: "free() when finished"
-  return names;
-}
+bool has_checkpoint(Domain& domain, const std::string& name) noexcept { return find(domain, name) != nullptr; }
 
 void redefine_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& with_bitmap,
                          const std::vector<DomainDisk>& all) {

@@ -22,8 +22,8 @@ bool can_hold_bitmap(const DomainDisk& disk) noexcept;
 /// `backed_up`: those of the job, `all`: the domain's. Each of the first that can gets a bitmap.
 std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk>& backed_up, const std::vector<DomainDisk>& all);
 
-/// Names of all that libvirt knows of.
-std::vector<std::string> checkpoint_names(Domain& domain);
+/// Does libvirt know of it?
+bool has_checkpoint(Domain& domain, const std::string& name) noexcept;
 
 /// Tells libvirt of a checkpoint that it has forgotten; whether its bitmaps are there is not looked at.
 void redefine_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& with_bitmap,

@@ -58,6 +58,43 @@ class Details(cli.CliTest):
         self.assertIn("four", done.stderr)
         self.assertEqual(self.run_command("details", "--config", self.config).returncode, 64)
 
+    def test_of_a_file_that_is_wrong_anywhere_are_refused_in_one_line(self):
+        for text, says in (("zone = 5", "zone: write a string"), ('zone = "fuor"\n[cloudstack.zones.four]', "zone fuor: there is no table"), ("cloudstack = 5", "cloudstack: not a table"),
+                           ("[cloudstack]\nzones = 5", "zones"), ("[cloudstack.zones]\none = 5", "one: not a table"),
+                           ("[cloudstack]\nbogus = 1", "bogus"), ("[cloudstack]\nnas.backup.bogus = 1", "nas.backup.bogus"),
+                           ("[cloudstack.bogus]", "bogus"), ("[cloudstack.zones.one.inner]", "inner"),
+                           ("[cloudstack]\nnas.backup.compression.enabled = 1", "true or false"),
+                           ("[cloudstack]\nnas.backup.encryption.enabled = 'true'", "true or false"),
+                           ("[cloudstack]\nnas.backup.integrity.check = []", "true or false"),
+                           ("[cloudstack]\nnas.backup.encryption.passphrase = 5", "write a string"),
+                           ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = '5'", "whole number"),
+                           ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = -1", "whole number"),
+                           ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = 5.5", "whole number"),
+                           ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = 1048577", "whole number"),
+                           ("[cloudstack]\nrate = '5M'", "bandwidth"), ("[cloudstack]\ncompress = 'lzma'", "lzma"), ("= x", "nasbackup.toml:1"),
+                           ("[cloudstack]\nlayered = 'yes'", "true or false"), ("[cloudstack.zones.two]\nsize_marker = 1", "true or false")):
+            self.config.write_text(text + "\n")
+            done = self.front_end()
+            with self.subTest(text):
+                self.assertEqual((done.returncode, done.stdout.count("\n")), (1, 1), done.stdout)
+                self.assertIn(says, done.stdout)
+
+    def front_end(self):
+        script = self.dir / "nasbackup.sh"
+        if not script.exists():
+            script.symlink_to(os.path.realpath(cli.NASBACKUP))
+        return subprocess.run([script, "-o", "backup", "-v", "vm", "-t", "nfs", "-s", "x", "-m", "", "-p", "vm/time", "-d", "", "-c"], capture_output=True, text=True,
+                              env={**os.environ, "NASBACKUP_CONFIG": str(self.config)})
+
+    def test_switch_on_only_what_says_true(self):
+        (self.dir / "nas").mkdir()
+        words = {"compression": "TRUE", "encryption": "yes", "integrity_check": "1", "bandwidth_limit": "0", "encryption_passphrase": None, "another": "x"}
+        for map_ in (words, {}, {key: None for key in words}):
+            done = self.backup("--details", self.file(json.dumps(map_)))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told = json.loads(done.stdout)
+            self.assertEqual((told["disks"][0]["compression"], told["disks"][0]["encryption"], told["verified"]), (None, "none", None), told)
+
     def test_make_the_backup_what_they_say(self):
         (self.dir / "nas").mkdir()
         done = self.backup("--details", self.file('{"compression": "true", "encryption": "false", "bandwidth_limit": "500"}'))

@@ -77,6 +77,17 @@ class TheRate(LimitTest):
         _, log = self.begin_reading("--rate", "8M")
         self.assert_rate(8 * MIB, log)
 
+    def test_is_that_of_each_disk_where_that_is_asked_for(self):
+        for options, rates in (((), (8 * MIB,)), (("--rate-per-disk",), (8 * MIB, 16 * MIB))):
+            with self.subTest(options=options):
+                (one, log), (two, other) = self.serve(f"a{len(options)}"), self.serve(f"b{len(options)}")
+                process = self.begin("backup", "--disk", one, "--disk", two, "--name", "vm", "--to", "null:", "--rate", "8M", *options)
+                wait_until("both are read", lambda: process.poll() is not None or (reads.read_log(log) and reads.read_log(other)))
+                self.assert_rate(rates[-1], log, other)
+                process.terminate()
+                process.wait()
+        self.assertEqual(self.run_command("convert", "x", "null:", "--rate-per-disk").returncode, USAGE)
+
     def test_that_is_slow_is_read_in_small_steps(self):
         _, log = self.begin_reading("--rate", "1M")
         self.assertLessEqual(max(length for _, length in reads.read_log(log)), 64 << 10)

@@ -128,7 +128,7 @@ class Increments(CloudStackTest):
             with self.subTest(parents=parents):
                 self.assert_failure(self.increment(1, 0, parents=parents), says)
                 self.assertEqual(self.checkpoints(), ["backup-0"])
-        self.assert_failure(self.increment(1, 0, bitmap_new="backup-0"), "the checkpoint backup-0 is there already")
+        self.assert_failure(self.increment(1, 0, bitmap_new="backup-0"), "checkpoint backup-0: exists already")
         with self.mounted() as nas:
             self.assertEqual([path.name for path in (nas / self.vm.name).iterdir()], [TIMES[0]])
             image = nas / good[0]

@@ -35,6 +35,18 @@ std::string without_last_slash(std::string path) {
   return path;
 }
 
+/// -S VOLUME:SECRET,…: which volume it is for shows when it opens one.
+std::vector<std::string> secrets_in(const std::string& pairs) {
+  std::vector<std::string> secrets;
+  for (const std::string& pair : comma_list(pairs)) {
+    const std::size_t colon = pair.find(':');
+    if (colon == std::string::npos || colon + 1 == pair.size())
+      throw CallError("Option -S: '" + printable(pair) + "': neither a directory nor volume:secret");
+    secrets.push_back(pair.substr(colon + 1));
+  }
+  return secrets;
+}
+
 class Maker {
  public:
   Maker(const Call& call, const Zone& zone) : call_(call), zone_(zone) {}
@@ -96,6 +108,7 @@ class Maker {
     if (call_.quiesce == "true") set("quiesce", "");
     if (call_.quiesce == "true" && !call_.quiesce_timeout.empty()) set("quiesce-timeout", call_.quiesce_timeout);
     if (call_.scratch_or_secrets.starts_with('/')) set("scratch", call_.scratch_or_secrets);
+    if (!line_.has("priority")) set("priority", "low");  // [9: 12847]
   }
 
   void check_mode() const {
@@ -184,6 +197,8 @@ class Maker {
     backup.stopped_disks = comma_list(call_.disk_paths);
     if (is_checkpointed()) backup.checkpoint = call_.bitmap_new;
     if (call_.mode == "incremental") backup.named_parent = NamedParent{call_.bitmap_parent, comma_list(call_.parent_paths)};
+    backup.stopped_bitmap = call_.bitmap_new;  // whatever the mode [3.4]
+    if (!call_.scratch_or_secrets.starts_with('/')) backup.source_secrets = secrets_in(call_.scratch_or_secrets);
     for (const std::string& pair : comma_list(call_.key_files))
       request.source_keys.push_back(place_of_file(pair.substr(pair.find(':') + 1)));
   }

@@ -89,7 +89,9 @@ class TableReader {
 
 std::string zone_named_in(const ConfigurationFile& file) {
   const toml::node* node = file.root().get("zone");
-  return node != nullptr && node->is_string() ? node->as_string()->get() : std::string();
+  if (node == nullptr) return {};
+  if (!node->is_string()) file.refuse(node->source(), "zone: write a string");
+  return node->as_string()->get();
 }
 
 /// All zones are read, so that what is wrong with another one shows before it matters.
@@ -115,12 +117,14 @@ Zone read_zone(const std::string& path, bool must_exist, const std::string& aske
   zone.name = asked.empty() ? zone_named_in(*file) : asked;
   const toml::node* table = file->root().get(kCloudStackTable);
   const bool has_table = table != nullptr && table->is_table();
+  if (table != nullptr && !has_table) file->refuse(table->source(), "cloudstack: not a table: write [cloudstack]");
   if (has_table) TableReader(*file, zone).read(*table->as_table());
   const toml::node* zones = has_table ? table->as_table()->get(kZones) : nullptr;
   const toml::table* of_zone = zones != nullptr && zones->is_table() ? read_zones(*file, *zones->as_table(), zone.name) : nullptr;
   if (of_zone != nullptr) TableReader(*file, zone).read(*of_zone);
-  if (of_zone == nullptr && !asked.empty())
-    throw UsageError(printable(path + ": zone " + asked + ": there is no table [cloudstack.zones.\"" + asked + "\"]"));
+  // A zone that is misspelt must not do without what its table switches on.
+  if (of_zone == nullptr && !zone.name.empty() && (!asked.empty() || zones != nullptr))
+    throw UsageError(printable(path + ": zone " + zone.name + ": there is no table [cloudstack.zones.\"" + zone.name + "\"]"));
   return zone;
 }
 

@@ -68,6 +68,47 @@ TEST(CloudStackCall, TheBandwidthIsMebibytesAndZeroLiftsTheZonesLimit) {
   EXPECT_EQ(request_of(with(kBackup, {"-b", "0"}), zone).backup.limit.rate, 0u);
 }
 
+TEST(CloudStackCall, TheLimitIsThatOfEachDiskWhereTheZoneSaysSo) {
+  Zone zone;
+  EXPECT_FALSE(request_of(with(kBackup, {"-b", "50"}), zone).backup.limit.per_disk);
+  zone.options["rate-per-disk"] = {{""}, {}};
+  EXPECT_TRUE(request_of(with(kBackup, {"-b", "50"}), zone).backup.limit.per_disk);
+}
+
+TEST(CloudStackCall, TheRunGivesWayToGuestsUnlessTheZoneSaysOtherwise) {
+  Zone zone;
+  EXPECT_EQ(request_of(kBackup, zone).priority, Priority::low);
+  zone.options["priority"] = {{"normal"}, {}};
+  EXPECT_EQ(request_of(kBackup, zone).priority, Priority::normal);
+}
+
+TEST(CloudStackCall, TheFallbacksMarkerIsForIncrementsOnly) {
+  for (const char* mode : {"incremental", "content-incremental"})
+    EXPECT_TRUE(falls_back(parse_call(with(kBackup, {"-M", mode, "--bitmap-new", "b"})))) << mode;
+  for (const char* mode : {"", "legacy-full", "full", "content-full"})
+    EXPECT_FALSE(falls_back(parse_call(with(kBackup, {"-M", mode, "--bitmap-new", "b"})))) << mode;
+}
+
+TEST(CloudStackCall, ABitmapIsForCheckpointsOfTheModesThatHaveThemAndForEveryStoppedVm) {
+  for (const char* mode : {"full", "incremental"})
+    EXPECT_EQ(request_of(with(kBackup, {"-M", mode, "--bitmap-new", "b"})).backup.checkpoint, "b") << mode;
+  for (const char* mode : {"", "legacy-full", "content-full", "content-incremental"}) {
+    const Request request = request_of(with(kBackup, {"-M", mode, "--bitmap-new", "b"}));
+    EXPECT_EQ(request.backup.checkpoint, "") << mode;
+    EXPECT_EQ(request.backup.stopped_bitmap, "b") << mode;
+  }
+}
+
+TEST(CloudStackCall, SIsADirectoryOrPairsOfVolumeAndSecret) {
+  for (const char* flag : {"-S", "--scratch-dir", "--secrets"}) {
+    EXPECT_EQ(request_of(with(kBackup, {flag, "/scratch"})).backup.scratch, "/scratch");
+    const Request request = request_of(with(kBackup, {flag, "one:1111,two:2222"}));
+    EXPECT_EQ(request.backup.source_secrets, (Words{"1111", "2222"}));
+    EXPECT_TRUE(request.has_secrets());
+    for (const char* bad : {"scratch", "one:", "one:1,two"}) EXPECT_THROW(request_of(with(kBackup, {flag, bad})), CallError);
+  }
+}
+
 TEST(CloudStackCall, CompressionAndEncryptionTogetherNeedTheConfigurationsWord) {
   Zone zone;
   const Words both = with(kBackup, {"-c", "-e", "/key"});
