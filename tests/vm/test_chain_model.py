@@ -118,7 +118,11 @@ class ChainModel(lab.LabTest):
         target = self.random.choice([name for name in self.models])
         model = self.models[target]
         size = model.size + self.random.randint(1, 2 * MIB // SECTOR) * SECTOR
-        self.vm.handle.blockResize(target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        try:
+            self.vm.handle.blockResize(target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        except libvirt.libvirtError as error:  # QEMU does not, with a bitmap that a crash has left inconsistent
+            self.assertIn("inconsistent", str(error))
+            return self.say(f"resize {target}: {error}")
         os.truncate(model.raw, size)
         self.say(f"resize {target} to {size}")
 
