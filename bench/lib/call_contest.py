@@ -36,7 +36,8 @@ class Call(Contender):
         nas = os.path.join(place, self.output)
         with open(nas, "wb") as image:
             image.truncate(self.room)
-        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", nas], check=True)
+        whole = "lazy_itable_init=0,lazy_journal_init=0"
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-E", whole, nas], check=True)
         # What libvirt still knows of the last job the script would take for its own.
         subprocess.run(["virsh", "-c", "qemu:///system", "domjobinfo", VM, "--completed"], capture_output=True)
         os.sync()
@@ -69,11 +70,11 @@ class VmCall(Vm):
             os.symlink(os.path.abspath(self.house.binary), front_end)
         room = 3 * self.house.data + (2 << 30)  # 1 GiB must stay free; the script has two images there at a time
         tail = "".join(" " + flag for flag in self.flags)
-        ours = Call(OURS + tail, lambda nas: [front_end, "-o", "backup", "-v", VM, "-t", "ext4", "-s", nas, "-m", "loop", "-p", PATH,
-                                              "-q", "false", "-d", "", *self.flags], source, room)
-        script = Call(SCRIPT + tail, lambda nas: [os.path.join(HERE, "scripts_call"), VM, "ext4", nas, "loop", PATH, *self.flags], source, room)
-        script.slow = self.slow
-        self.contenders = [ours, script]
+        ours = lambda nas: [front_end, "-o", "backup", "-v", VM, "-t", "ext4", "-s", nas, "-m", "loop", "-p", PATH, "-q", "false", "-d", "",
+                            *self.flags]
+        script = lambda nas: [os.path.join(HERE, "scripts_call"), VM, "ext4", nas, "loop", PATH, *self.flags]
+        self.contenders = [Call(OURS + tail, ours, source, room), Call(SCRIPT + tail, script, source, room)]
+        self.contenders[1].slow = self.slow
 
 
 class VmCallCompress(VmCall):

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
-"""VMs whose disks are images of a Ceph cluster (a real one of one node, cephx on): running, shut off, and stopped as CloudStack calls
-nasbackup.sh for them. Judges are librbd by Ceph's Python bindings, and qemu-img."""
+"""VMs whose disks are images of a Ceph cluster (a real one of one node, cephx on): running, shut off, and stopped as CloudStack
+calls nasbackup.sh for them. Judges are librbd by Ceph's Python bindings, and qemu-img."""
 import base64
 import contextlib
 import json
@@ -25,7 +25,7 @@ import cloudstack  # noqa: E402
 import exposure  # noqa: E402
 import lab  # noqa: E402
 import libvirt  # noqa: E402
-from lab import DONE, MIB, SOURCE, TIMED_OUT, Disk, wait_until  # noqa: E402
+from lab import DONE, FAILED, MIB, SOURCE, TIMED_OUT, Disk, wait_until  # noqa: E402
 from test_cloudstack import CLEANUP_FAILED, TIME, CloudStackTest  # noqa: E402
 
 
@@ -103,90 +103,6 @@ class DisksInCeph:
                 self.assertNotIn(cluster.key.encode(), path.read_bytes(), path)
 
 
-class CallTest(DisksInCeph, CloudStackTest):
-    def begin_slowly(self, vm, disks, limit=2):
-        """A call that is copying, and does not show the key any more (before its first instruction nobody can hide it); its worker."""
-        call = self.begin(*self.take_words(vm, version="#12898, first head", disks=disks, limit=limit))
-        wait_until("the key to be hidden", lambda: b"key=xxxx" in Path(f"/proc/{call.process.pid}/cmdline").read_bytes())
-        return call, wait_until("the copy to begin", self.who_writes)
-
-    @staticmethod
-    def who_writes():
-        """The worker, once it has an image open: it alone sees the storage."""
-        for pid in lab.our_processes():
-            for link in Path(f"/proc/{pid}/fd").glob("*"):
-                with contextlib.suppress(OSError):
-                    if os.readlink(link).endswith(".qcow2"):
-                        return pid
-        return None
-
-
-class AStoppedVmOfCloudStack(CallTest):
-    def test_is_backed_up_in_every_way_and_restored_as_java_does(self):
-        image = self.volume_in_ceph()
-        raw = self.content(image)
-        file, file_copy = self.volume("5d1e", 16 * MIB, fill=MIB)
-        key = self.dir / "key"
-        key.write_bytes(b"s3cret")
-        disks = [cluster.location(image), str(file)]
-        for number, options in enumerate(({}, {"compress": True, "verify": True}, {"passphrase": key, "limit": 50, "verify": True})):
-            with self.subTest(**options):
-                path = f"2026.11.26.09.30.{number:02}"
-                answer = self.take("i-2-70-VM", path, "#12898, first head", disks=disks, **options)
-                size = self.assert_size(answer, disks)
-                passphrase = options.get("passphrase")
-                self.assertEqual(self.assert_stored("i-2-70-VM", {image: raw, file: file_copy}, path, passphrase=passphrase), size)
-                self.assert_restored(image, f"i-2-70-VM/{path}", passphrase)
-        self.assertEqual(cluster.users(image), ([], [], []))
-        self.assert_no_leak()
-
-    def assert_restored(self, image, path, passphrase):
-        """To a new volume, and over the old one's content."""
-        there = self.volume_in_ceph(pieces=((0, 24 * MIB),))
-        with self.mounted() as nas:
-            backup = cloudstack.backup_file(nas / path, 0, image)
-            for volume, exists in ((str(uuid.uuid4()), False), (there, True)):
-                cloudstack.restore_to_rbd(backup, cluster.location(volume), passphrase, exists)
-                self.assertEqual(cluster.content(volume), cluster.content(image))
-
-    def test_shows_the_key_of_its_storage_nowhere_and_keeps_to_the_limit(self):
-        image = self.volume_in_ceph(pieces=((0, 6 * MIB),))
-        began = time.monotonic()
-        call, worker = self.begin_slowly("i-2-72-VM", [cluster.location(image)])
-        key = cluster.key.encode()
-        holders = [pid for pid in lab.our_processes() if exposure.memory_holds(pid, key)]
-        self.assertEqual(holders, [worker])
-        looks, seen = exposure.watch(key, lambda: call.process.poll() is None)
-        answer = call.end()
-        self.assertGreaterEqual(time.monotonic() - began, 2.5)
-        self.assertEqual(seen, {})
-        self.assertGreater(looks, 3)
-        self.assert_size(answer, ["x"])
-        with self.mounted() as nas:
-            place = nas / "i-2-72-VM" / TIME
-            self.assertEqual(json.loads((place / "manifest.json").read_text())["disks"][0]["source"], f"rbd:rbd/{image}")
-            for path in place.iterdir():
-                self.assertNotIn(key, path.read_bytes(), path)
-        self.assert_key_is_nowhere(answer.out, answer.err, self.log.read_text())
-
-    def test_leaves_no_core_file_and_no_trace_when_it_is_killed(self):
-        image = self.volume_in_ceph(pieces=((0, 20 * MIB),))
-        with cluster.image(image) as opened:
-            opened.create_snap("kept")
-        before = cluster.users(image)
-        for number in (signal.SIGABRT, signal.SIGKILL):
-            with self.subTest(number):
-                folder = self.dir / f"cores-{number}"
-                folder.mkdir()
-                with self.cores_in(folder):
-                    call, worker = self.begin_slowly("i-2-73-VM", [cluster.location(image)])
-                os.kill(worker, number)
-                # Its part of a backup has to stay: nobody else has the storage mounted.
-                self.assert_failure(call.end(), f"was ended by signal {int(number)}", CLEANUP_FAILED)
-                self.assertEqual(list(folder.iterdir()), [])
-                self.assertEqual(cluster.users(image), before)
-                self.assert_no_leak()
-
     @contextlib.contextmanager
     def cores_in(self, folder):
         """Core files of what starts here would lie in this folder: one that aborts shows it."""
@@ -206,6 +122,91 @@ class AStoppedVmOfCloudStack(CallTest):
             os.chdir(here)
             resource.setrlimit(resource.RLIMIT_CORE, limits)
 
+    @staticmethod
+    def who_writes():
+        """The worker, once it has written a MiB of an image; of nasbackup.sh it alone sees the storage."""
+        for pid in lab.our_processes():
+            for link in Path(f"/proc/{pid}/fd").glob("*"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(link).endswith(".qcow2") and os.stat(link).st_size > MIB:
+                        return pid
+        return None
+
+
+class CallTest(DisksInCeph, CloudStackTest):
+    def begin_slowly(self, vm, disks, limit=8):
+        """A call that is copying, and does not show the key any more (before its first instruction nobody can hide it); its worker."""
+        call = self.begin(*self.take_words(vm, version="#12898, first head", disks=disks, limit=limit))
+        wait_until("the key to be hidden", lambda: b"key=xxxx" in Path(f"/proc/{call.process.pid}/cmdline").read_bytes())
+        return call, wait_until("the copy to begin", self.who_writes)
+
+
+class AStoppedVmOfCloudStack(CallTest):
+    def test_is_backed_up_in_every_way_and_restored_as_java_does(self):
+        image = self.volume_in_ceph()
+        raw = self.content(image)
+        file, file_copy = self.volume("5d1e", 16 * MIB, fill=MIB)
+        key = self.dir / "key"
+        key.write_bytes(b"s3cret")
+        disks = [cluster.location(image), str(file)]
+        ways = {}, {"compress": True, "verify": True}, {"passphrase": key, "limit": 50, "verify": True}
+        for number, options in enumerate(ways):
+            with self.subTest(**options):
+                path = f"2026.11.26.09.30.{number:02}"
+                answer = self.take("i-2-70-VM", path, "#12898, first head", disks=disks, **options)
+                size = self.assert_size(answer, disks)
+                passphrase = options.get("passphrase")
+                self.assertEqual(self.assert_stored("i-2-70-VM", {image: raw, file: file_copy}, path, passphrase=passphrase), size)
+                self.assert_restored(image, f"i-2-70-VM/{path}", passphrase, exists=bool(number % 2))
+        self.assertEqual(cluster.users(image), ([], [], []))
+        self.assert_no_leak()
+
+    def assert_restored(self, image, path, passphrase, exists):
+        """To a new volume, or over an old one's content."""
+        volume = self.volume_in_ceph(pieces=((0, 24 * MIB),)) if exists else str(uuid.uuid4())
+        with self.mounted() as nas:
+            backup = cloudstack.backup_file(nas / path, 0, image)
+            cloudstack.restore_to_rbd(backup, cluster.location(volume), passphrase, exists)
+        self.assertEqual(cluster.content(volume), cluster.content(image))
+
+    def test_shows_the_key_of_its_storage_nowhere_and_keeps_to_the_limit(self):
+        image = self.volume_in_ceph(pieces=((0, 12 * MIB),))
+        began = time.monotonic()
+        call, worker = self.begin_slowly("i-2-72-VM", [cluster.location(image)], limit=4)
+        key = cluster.key.encode()
+        holders = [pid for pid in lab.our_processes() if exposure.memory_holds(pid, key)]
+        self.assertEqual(holders, [worker])
+        looks, seen = exposure.watch(key, lambda: call.process.poll() is None)
+        answer = call.end()
+        self.assertGreaterEqual(time.monotonic() - began, 2.5)
+        self.assertEqual(seen, {})
+        self.assertGreater(looks, 3)
+        self.assert_size(answer, ["x"])
+        with self.mounted() as nas:
+            place = nas / "i-2-72-VM" / TIME
+            self.assertEqual(json.loads((place / "manifest.json").read_text())["disks"][0]["source"], f"rbd:rbd/{image}")
+            for path in place.iterdir():
+                self.assertNotIn(key, path.read_bytes(), path)
+        self.assert_key_is_nowhere(answer.out, answer.err, self.log.read_text())
+
+    def test_leaves_no_core_file_and_no_trace_when_it_is_killed(self):
+        image = self.volume_in_ceph(40 * MIB, pieces=((0, 40 * MIB),))
+        with cluster.image(image) as opened:
+            opened.create_snap("kept")
+        before = cluster.users(image)
+        for number in (signal.SIGABRT, signal.SIGKILL):
+            with self.subTest(number):
+                folder = self.dir / f"cores-{number}"
+                folder.mkdir()
+                with self.cores_in(folder):
+                    call, worker = self.begin_slowly("i-2-73-VM", [cluster.location(image)])
+                os.kill(worker, number)
+                # Its part of a backup has to stay: nobody else has the storage mounted.
+                self.assert_failure(call.end(), f"was ended by signal {int(number)}", CLEANUP_FAILED)
+                self.assertEqual(list(folder.iterdir()), [])
+                self.assertEqual(cluster.users(image), before)
+                self.assert_no_leak()
+
     def test_whose_image_is_in_use_is_refused_in_one_line(self):
         image, locked = self.volume_in_ceph(), self.volume_in_ceph()
         cluster.rbd("lock", "add", f"rbd/{locked}", "mine")
@@ -217,8 +218,10 @@ class AStoppedVmOfCloudStack(CallTest):
         self.assert_no_leak()
 
     def test_with_a_wrong_key_is_refused_in_a_line_that_does_not_show_it(self):
-        location = cluster.location(self.volume_in_ceph(), key=WRONG_KEY)  # asked for by Ceph's old protocol, the test's monitor answers at once
-        answer = self.take("i-2-75-VM", disks=[location.replace(f"127.0.0.1\\:{cluster.port}", f"[v1\\:127.0.0.1\\:{cluster.port}]")])
+        # Asked by Ceph's old protocol, the only one that it speaks, the monitor answers at once.
+        monitor = f"127.0.0.1\\:{cluster.port}"
+        location = cluster.location(self.volume_in_ceph(), key=WRONG_KEY).replace(monitor, f"[v1\\:{monitor}]")
+        answer = self.take("i-2-75-VM", disks=[location])
         self.assert_failure(answer, "does not accept this id and key")
         self.assertNotIn(WRONG_KEY, answer.out + answer.err + self.log.read_text())
         self.assert_no_leak()
@@ -308,12 +311,26 @@ class AVmThatIsShutOff(DisksInCeph, lab.LabTest):
         self.assert_backed_up(domain, {"vda": self.content(image)})
 
     def test_and_is_started_half_way_is_not_published(self):
-        domain = self.shut_off("machine", self.rbd_disk(self.volume_in_ceph(pieces=((0, 24 * MIB),)), self.secret()))
-        run = self.begin(*self.backup_words(domain, "--rate", "2M"))
-        wait_until("the copy to begin", lambda: list(self.target.glob("*/.partial-*/*.qcow2")) or not run.running())
+        domain = self.shut_off("machine", self.rbd_disk(self.volume_in_ceph(40 * MIB, pieces=((0, 40 * MIB),)), self.secret()))
+        run = self.begin(*self.backup_words(domain, "--rate", "8M"))
+        wait_until("the copy to be under way", self.who_writes)
         domain.handle.create()
         self.assert_status(run.end(), SOURCE, "was started while its disks were read")
         self.assertEqual(self.sets(domain), [])
+
+    def test_leaves_no_core_file_with_the_key_that_libvirt_told(self):
+        image = self.volume_in_ceph(40 * MIB, pieces=((0, 40 * MIB),))
+        domain = self.shut_off("machine", self.rbd_disk(image, self.secret()))
+        folder = self.dir / "cores"
+        folder.mkdir()
+        with self.cores_in(folder):
+            run = self.begin(*self.backup_words(domain, "--rate", "8M"))
+            worker = wait_until("the copy to be under way", self.who_writes)
+        self.assertTrue(exposure.memory_holds(worker, cluster.key.encode()))
+        os.kill(worker, signal.SIGABRT)
+        self.assert_status(run.end(), FAILED, "was ended by signal 6")
+        self.assertEqual(list(folder.iterdir()), [])
+        self.assertEqual(cluster.users(image), ([], [], []))
 
     def test_whose_image_another_client_has_open_is_refused(self):
         image = self.volume_in_ceph()
