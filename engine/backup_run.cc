@@ -73,7 +73,7 @@ void BackupRun::note(const std::string& line) const {
 
 void BackupRun::warn(const std::string& line) { report_.warnings.push_back(line); }
 
-void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
+void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent) {
   const auto compression = compression_of(options_);
   const bool in_container = options_.encrypt && compression;
   disk.file = names_.next(disk.id, disk.order == 0, in_container ? ".qcow2.luks" : ".qcow2");
@@ -81,7 +81,9 @@ void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source) {
                         disk.source,
                         std::move(source),
                         {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr,
-                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : ""}});
+                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : "",
+                         false,
+                         disk.parent_file.empty() ? "" : set::backing_name(parent, disk.parent_file)}});
   disks_.push_back(std::move(disk));
 }
 
@@ -109,6 +111,8 @@ void BackupRun::copy_disks() {
     disks_[i].stored_bytes = report_.disks[i].stored_bytes;
     disks_[i].data_bytes = report_.disks[i].data_bytes;
     disks_[i].zero_bytes = report_.disks[i].zero_bytes;
+    disks_[i].parent_bytes = report_.disks[i].parent_bytes;
+    report_.disks[i].full_because = disks_[i].full_because;
     if (const auto& summary = transfer_.digests()[i]) disks_[i].digests = digests_of(disks_[i].file, *summary);
     if (const auto& key = transfer_.image_keys()[i]) disks_[i].luks_uuid = key->uuid();
   }
@@ -146,6 +150,7 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   throw_if_stopped();
   state().phase = "publishing";
   manifest.tool_version = version();
+  report_.kind = manifest.kind;
   manifest.cluster_size = options_.cluster_size;
   if (!options_.compression.empty()) manifest.compression = to_string(*compression_of(options_));
   if (options_.encrypt) manifest.encryption = "luks";

@@ -41,6 +41,8 @@ class BackupRun {
   LifelineState& state() noexcept { return lifeline_->state(); }
   std::string run_id() const { return lifeline_->run_id(); }
   std::stop_token stop() const { return control_.stop; }
+  const std::shared_ptr<Lifeline>& lifeline() const noexcept { return lifeline_; }
+  const JobControl& control() const noexcept { return control_; }
   Transfer& transfer() noexcept { return transfer_; }
 
   /// Claims the name and makes the partial set; for the null target only the claim. Throws Fault.
@@ -49,8 +51,11 @@ class BackupRun {
   void note(const std::string& line) const;
   /// Something the user should know: the run ends as done_with_warnings.
   void warn(const std::string& line);
-  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here.
-  void add_disk(set::ManifestDisk disk, SourcePlace source);
+  /// Null for the null target.
+  const set::PartialSet* partial() const noexcept { return partial_.get(); }
+  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here. `parent`: the name
+  /// of the set on which it stands, when `disk.parent_file` is not empty.
+  void add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent = {});
   /// A small file beside the images.
   void add_file(const std::string& name, const std::string& content);
   /// One that may hold the guest's secrets: sealed, under a name that says so, when the images are encrypted.

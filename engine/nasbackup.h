@@ -201,6 +201,19 @@ struct TransferOptions {
   VerifyLevel verify = VerifyLevel::none;  ///< of backup and convert
 };
 
+/// Whether later backups of a running VM may hold only what changed since this one, and whether this one does.
+enum class ChainPart {
+  none,       ///< no checkpoint is made: nothing is left in the VM's disks
+  full,       ///< with a checkpoint, on which increments can stand
+  increment,  ///< what changed since an earlier one; each disk of which that cannot be known is in it as a whole
+};
+
+/// On what an increment shall stand, by somebody who keeps account of checkpoints and files himself.
+struct NamedParent {
+  std::string checkpoint;          ///< with a bitmap of its name on every disk, or the backup becomes a full one
+  std::vector<std::string> files;  ///< below the target, one for each disk in the domain's order
+};
+
 /// A backup of a libvirt domain (`vm`), or of `sources` under the name `vm` when there are any.
 struct BackupOptions : TransferOptions {
   std::string vm;                    ///< the domain's name; with `sources` the set's name
@@ -210,7 +223,10 @@ struct BackupOptions : TransferOptions {
   std::string set;                   ///< "VM/NAME", the set's directory below `to`; empty: the VM's name, and the time
   std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd:
                                                           ///< strings, in order; nothing: those of the domain's XML
-  std::string checkpoint;                    ///< created with the job, and a bitmap on every disk that can hold one; empty: none
+  ChainPart chain = ChainPart::none;
+  std::string parent;                        ///< of an increment: the set on which it shall stand; empty: the newest that can be
+  std::optional<NamedParent> named_parent;   ///< of an increment by CloudStack's contract, `checkpoint` being its own
+  std::string checkpoint;                    ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
   bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
   std::vector<std::string> exclude;          ///< not these
@@ -252,7 +268,9 @@ struct DiskReport {
   std::uint64_t virtual_size = 0;
   std::uint64_t data_bytes = 0;    ///< read as data
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
+  std::uint64_t parent_bytes = 0;  ///< of an increment: not stored, because as in its parent
   std::uint64_t stored_bytes = 0;  ///< size of the image file
+  std::string full_because;        ///< of a backup that was to be an increment: why this disk is in it as a whole; else empty
   double seconds = 0;
   std::map<std::string, double> stages;  ///< busy seconds of each stage ("throttle", "read", "encode", "place", "write" …)
   std::map<std::string, double> cpu;     ///< CPU seconds, all threads, of the stages that use several ("encode" …)
@@ -267,6 +285,7 @@ struct DiskReport {
 
 struct JobReport {
   std::string set;    ///< path of the published set, or empty
+  std::string kind;   ///< of a set: "full" or "increment"
   std::string image;  ///< path of the converted image, or empty
   std::vector<DiskReport> disks;
   std::vector<std::string> warnings;  ///< not empty: Outcome::done_with_warnings
@@ -519,6 +538,8 @@ struct DeleteOptions {
   bool with_children = false;  ///< the sets that stand on it go too
   bool force = false;          ///< although a manifest, its own or another's, cannot be read
   bool dry_run = false;        ///< only tell what would go
+  /// The libvirt that deletes the checkpoints which no set of the VM needs any more, if it has the VM; else the next backup does.
+  std::string connect = "qemu:///system";
 };
 
 struct DeletedSet {

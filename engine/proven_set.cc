@@ -21,6 +21,8 @@ namespace {
 
 /// NVRAM and TPM state are bounded at 64 MiB when they are kept; sealing adds less than a KiB.
 constexpr std::size_t kMostSmallFile = (64u << 20) + 1024;
+/// As many as images may stand on each other.
+constexpr std::size_t kMostSetsOfChain = 64;
 
 SetPlace place_of(const set::CatalogueSet& set) { return {set.path, set.name}; }
 
@@ -45,6 +47,9 @@ ProvenSet::ProvenSet(const std::string& path, luks::KeyRing& ring, const JobCont
     : ProvenSet(place_of(set::find_set(path, state_of(control))), ring, control) {}
 
 ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control)
+    : ProvenSet(std::move(place), ring, control, 1) {}
+
+ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control, std::size_t depth)
     : control_(control), place_(std::move(place)) {
   const auto directory = set::Directory::open(place_.path, state_of(control));
   const std::string where = directory.path_of(set::kManifestName);
@@ -52,16 +57,29 @@ ProvenSet::ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& cont
   if (!file) damaged(where, "is missing");
   manifest_ = set::read_manifest(file->content, where);
   if (manifest_.set != place_.name) damaged(where, "is that of another set: " + manifest_.set);
-  if (manifest_.parent)
-    throw Fault(FaultKind::failed,
-                place_.path + ": is an increment of " + manifest_.parent->set + ", which this program does not read yet");
   const bool sealed_with_key = !manifest_.seal.hmac.empty();
   if (!sealed_with_key && ring.size() != 0)
     damaged(where, "the set is not encrypted and has no HMAC, although there is a passphrase for it");
-  if (!sealed_with_key) return;
-  if (ring.size() == 0) throw Fault(FaultKind::wrong_key, path() + ": is encrypted: write -e FILE");
-  open_images(ring);
-  set::check_seal(file->content, manifest_, *set_key_, where);
+  if (sealed_with_key) {
+    if (ring.size() == 0) throw Fault(FaultKind::wrong_key, path() + ": is encrypted: write -e FILE");
+    open_images(ring);
+    set::check_seal(file->content, manifest_, *set_key_, where);
+  }
+  prove_parent(ring, depth);
+}
+
+/// A sibling of the set's directory. That it is the very one that the increment was made from, its seal says.
+void ProvenSet::prove_parent(luks::KeyRing& ring, std::size_t depth) {
+  if (!manifest_.parent) return;
+  go_on();
+  const set::ManifestParent& named = *manifest_.parent;
+  const std::string at = place_.path.substr(0, place_.path.rfind('/') + 1) + named.set;
+  if (depth == kMostSetsOfChain) damaged(path(), "stands on more than 64 sets");
+  if (!set::is_set(at, state_of(control_))) damaged(path(), "its parent " + named.set + " is missing");
+  parent_.reset(new ProvenSet({at, named.set}, ring, control_, depth + 1));
+  const set::ManifestSeal& seal = parent_->manifest().seal;
+  if (seal.sha256 != named.sha256 || seal.hmac != named.hmac)
+    damaged(path(), "its parent " + named.set + " is not the one that it was made from");
 }
 
 void ProvenSet::open_images(luks::KeyRing& ring) {
@@ -119,7 +137,7 @@ std::vector<std::string> ProvenSet::damage() const {
         damaged(image_path(disk),
                 "has " + std::to_string(status->st_size) + " bytes, the manifest says " + std::to_string(disk.stored_bytes));
     });
-    collect([&] { digests_of(i); });
+    collect([&] { own_digests_of(i); });
   }
   for (const set::ManifestFile& file : manifest_.files)
     collect([&] {
@@ -130,7 +148,32 @@ std::vector<std::string> ProvenSet::damage() const {
   return lines;
 }
 
-std::unique_ptr<DigestFile> ProvenSet::digests_of(std::size_t index) const {
+std::size_t ProvenSet::disk_with(const std::string& file) const {
+  for (std::size_t i = 0; i < manifest_.disks.size(); ++i)
+    if (manifest_.disks[i].file == file) return i;
+  damaged(path(), file + ": an increment stands on it, and the set has no such image");
+}
+
+std::unique_ptr<DigestChain> ProvenSet::digests_of(std::size_t index) const {
+  auto chain = std::make_unique<DigestChain>(own_digests_of(index));
+  for (const ProvenSet* set = this; !set->manifest_.disks[index].parent_file.empty(); set = set->parent()) {
+    index = set->parent()->disk_with(set->manifest_.disks[index].parent_file);
+    chain->add(set->parent()->own_digests_of(index));
+  }
+  return chain;
+}
+
+std::vector<BackingPlace> ProvenSet::backing_of(std::size_t index) const {
+  std::vector<BackingPlace> files;
+  for (const ProvenSet* set = this; !set->manifest_.disks[index].parent_file.empty(); set = set->parent()) {
+    const std::string file = set->manifest_.disks[index].parent_file;
+    index = set->parent()->disk_with(file);
+    files.push_back({set->parent()->path() + "/" + file, "qcow2", set::backing_name(set->parent()->manifest_.set, file)});
+  }
+  return files;
+}
+
+std::unique_ptr<DigestFile> ProvenSet::own_digests_of(std::size_t index) const {
   const set::ManifestDisk& disk = manifest_.disks[index];
   auto file = std::make_unique<DigestFile>(path() + "/" + disk.digests.file, volume_key(index), state_of(control_));
   const auto expect = [&](const char* what, std::uint64_t found, std::uint64_t expected) {

@@ -3,7 +3,7 @@
 //
 // A set whose manifest is proven: what its writer wrote, as far as can be known. Of an encrypted set that means the HMAC under
 // the set key, which comes out of the images' own headers (docs/formats/manifest.md, "The seal"); of another one a SHA-256, which
-// finds damage and no forgery. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows,
+// finds damage and no forgery. So is every set on which it stands: its seal is named in the manifest of its child. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows,
 // "where: what: value".
 #pragma once
 
@@ -13,7 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/io/digest_file.h"
+#include "engine/io/digest_chain.h"
+#include "engine/io/image_chain.h"
 #include "engine/luks_image.h"
 #include "engine/set/catalogue.h"
 
@@ -35,8 +36,12 @@ class ProvenSet {
   ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control);
 
   const std::string& path() const noexcept { return place_.path; }
+  /// The set on which this one stands, proven too; null when it stands alone.
+  const ProvenSet* parent() const noexcept { return parent_.get(); }
   const set::Manifest& manifest() const noexcept { return manifest_; }
   bool encrypted() const noexcept { return set_key_.has_value(); }
+  /// Index of the disk whose image has that name. Throws Fault(damaged).
+  std::size_t disk_with(const std::string& file) const;
   std::string image_path(const set::ManifestDisk& disk) const { return path() + "/" + disk.file; }
   /// Of the disk of that index in the manifest; null when the set is not encrypted.
   const crypto::Secret* volume_key(std::size_t disk) const noexcept { return encrypted() ? &volume_keys_[disk] : nullptr; }
@@ -44,12 +49,18 @@ class ProvenSet {
   /// A line for each file that is not what the manifest says, but what is in the images: sizes of images, sizes and SHA-256 of
   /// the small files, the digest files with their roots.
   std::vector<std::string> damage() const;
-  /// The digests of that disk, proven.
-  std::unique_ptr<DigestFile> digests_of(std::size_t disk) const;
+  /// The digests of that disk, proven: its own, and those of what its image stands on, to the end.
+  std::unique_ptr<DigestChain> digests_of(std::size_t disk) const;
+  /// Its own alone.
+  std::unique_ptr<DigestFile> own_digests_of(std::size_t disk) const;
+  /// What the image of that disk stands on, from the top, by the names that the headers must have.
+  std::vector<BackingPlace> backing_of(std::size_t disk) const;
   /// The content of a small file by its name in the manifest, proven; a sealed one opened.
   std::vector<std::byte> small_file(const std::string& name) const;
 
  private:
+  ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control, std::size_t depth);
+  void prove_parent(luks::KeyRing& ring, std::size_t depth);
   void open_images(luks::KeyRing& ring);
   void open_image(const set::ManifestDisk& disk, luks::KeyRing& ring);
   void unwrap(std::size_t disk);
@@ -60,6 +71,7 @@ class ProvenSet {
   set::Manifest manifest_;
   std::vector<crypto::Secret> volume_keys_;  // of each disk, when encrypted
   std::optional<crypto::Secret> set_key_;
+  std::unique_ptr<ProvenSet> parent_;
 };
 
 }  // namespace nasbackup

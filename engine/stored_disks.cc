@@ -37,7 +37,7 @@ StoredDisks::StoredDisks(const std::string& path, const std::string& format, con
 }
 
 StoredDisks::StoredDisks(SetPlace place, std::shared_ptr<luks::KeyRing> ring, const JobControl& control)
-    : ring_(std::move(ring)), control_(control) {
+    : ring_(std::move(ring)), control_(control), own_part_(true) {
   set_.emplace(std::move(place), *ring_, control);
   add_disks_of_set();
 }
@@ -67,17 +67,23 @@ SourcePlace StoredDisks::source(std::size_t index) const {
   if (written_) place.size = disks_[index].virtual_size;
   // A set is not to lead to other files of this host: its headers are not authenticated.
   place.backing.alone = set_.has_value();
+  if (set_) place.backing.files = set_->backing_of(index);
+  if (own_part_ && !place.backing.files.empty()) {
+    place.backing.files.resize(1);
+    place.backing.files.front().unread = true;
+  }
   return place;
 }
 
-std::unique_ptr<DigestFile> StoredDisks::digests(std::size_t index) const {
+std::unique_ptr<DigestChain> StoredDisks::digests(std::size_t index) const {
+  if (set_ && own_part_) return std::make_unique<DigestChain>(set_->own_digests_of(index));
   if (set_) return set_->digests_of(index);
   if (!written_) return nullptr;
   auto file = std::make_unique<DigestFile>(written_->path, written_->volume_key, state_of(control_));
   file->check(written_->root, [this] {
     if (control_.stop.stop_requested()) throw Fault(FaultKind::interrupted, "stopped");
   });
-  return file;
+  return std::make_unique<DigestChain>(std::move(file));
 }
 
 std::size_t StoredDisks::find(const std::string& name, const std::string& option) const {

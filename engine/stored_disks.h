@@ -37,7 +37,7 @@ class StoredDisks {
   /// `path`: a set, DIR/VM for its newest, or an image of that format (empty: probed). The passphrases are those of
   /// `options.source_keys`. Throws Fault as ProvenSet does.
   StoredDisks(const std::string& path, const std::string& format, const TransferOptions& options, const JobControl& control);
-  /// Of a set that is not published yet.
+  /// Of a set that is not published yet; of an increment its own part alone, because what it stands on was proven before.
   StoredDisks(SetPlace place, std::shared_ptr<luks::KeyRing> ring, const JobControl& control);
   /// An image that this run wrote; with its digests, if there are any. Of what is written in place the virtual size must be
   /// known.
@@ -53,7 +53,7 @@ class StoredDisks {
   /// To be read by a transfer; `index` of disks().
   SourcePlace source(std::size_t index) const;
   /// Null: an image has none. Throws Fault(damaged).
-  std::unique_ptr<DigestFile> digests(std::size_t index) const;
+  std::unique_ptr<DigestChain> digests(std::size_t index) const;
   bool has_digests() const noexcept { return set_ || written_; }
 
  private:
@@ -63,6 +63,7 @@ class StoredDisks {
   std::shared_ptr<luks::KeyRing> ring_;
   const JobControl& control_;
   std::optional<ProvenSet> set_;
+  bool own_part_ = false;  ///< of an increment: what it left to its parent is not looked at
   std::optional<WrittenDigests> written_;
   std::vector<StoredDisk> disks_;
 };

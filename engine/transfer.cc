@@ -52,6 +52,7 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy, bool encryp
   report.virtual_size = copy.virtual_size();
   report.data_bytes = counts.data_bytes;
   report.zero_bytes = counts.zero_bytes;
+  report.parent_bytes = counts.parent_bytes;
   report.stored_bytes = counts.stored_bytes;
   const EncoderCounts encoded = copy.encoder().counts();
   report.compression = disk.target.compression ? to_string(*disk.target.compression) : "";

@@ -26,24 +26,6 @@ namespace {
 constexpr std::size_t kMostDamages = 1000;
 /// The same of lines for people, before a run that fails.
 constexpr std::size_t kMostLines = 20;
-/// A disk that is more finely broken up is sampled as if there were no holes behind the last of these.
-constexpr std::size_t kMostExtents = 1u << 20;
-
-asio::awaitable<std::vector<GuestRange>> data_of(BlockSource& source, std::uint64_t grid) {
-  std::vector<GuestRange> data;
-  const std::uint64_t size = source.traits().size;
-  for (GuestOffset at; at.value < size;) {
-    const std::vector<Extent> extents = co_await source.extents(at, grid);
-    for (const Extent& extent : extents)
-      if (extent.kind == ExtentKind::data) data.push_back(extent.range);
-    at = extents.back().range.end();
-    if (data.size() < kMostExtents) continue;
-    data.push_back({at, size - at.value});
-    break;
-  }
-  co_return on_grid(data, grid, size);
-}
-
 }  // namespace
 
 // Not in /tmp: the digests of a large disk would fill a file system in memory.
@@ -135,7 +117,7 @@ class Verification::Findings {
 
 /// What a disk is compared with.
 struct Verification::Digests {
-  std::unique_ptr<DigestFile> file;
+  std::unique_ptr<DigestChain> chain;
   std::string origin;
 };
 
@@ -153,11 +135,18 @@ VerifyReport Verification::run() {
   report_.path = stored_.set() != nullptr ? stored_.set()->path() : location_for_people(stored_.disks().front().path);
   const bool compared = stored_.has_digests() || scope_.against.size() == stored_.disks().size();
   report_.proved = compared && scope_.sample >= 1 && scope_.level == VerifyLevel::data;
-  if (stored_.set() != nullptr)
-    for (const std::string& line : stored_.set()->damage()) add_damage({"", "", {}, {}, {}, line});
+  if (stored_.set() != nullptr && !scope_.just_written) let_parents_go();
+  for (const ProvenSet* set = stored_.set(); set != nullptr; set = scope_.just_written ? nullptr : set->parent())
+    for (const std::string& line : set->damage()) add_damage({"", "", {}, {}, {}, line});
   announce();
   for (std::size_t i = 0; i < stored_.disks().size(); ++i) verify_disk(i);
   return std::move(report_);
+}
+
+/// Of what the set stands on only manifests and headers have been read, to prove them.
+void Verification::let_parents_go() {
+  for (const ProvenSet* set = stored_.set()->parent(); set != nullptr; set = set->parent())
+    for (const FileRead& file : let_set_go(set->path(), &state())) record(file.path, file.how == "dropped");
 }
 
 /// All disks of a set at once, so that progress goes forward only.
@@ -211,17 +200,17 @@ void Verification::compare_with(std::size_t index, SourcePlace& source, Findings
   if (const auto other = scope_.against.find(index); other != scope_.against.end())
     all.push_back({digests_of(other->second), other->second.name});
   std::uint64_t grid = std::max<std::uint64_t>(digests::kLeastPiece, options_.cluster_size);
-  for (const Digests& digests : all) grid = std::max(grid, digests.file->digester().piece_size());
+  for (const Digests& digests : all) grid = std::max(grid, digests.chain->piece_size());
   std::vector<GuestRange> unread;
   if (scope_.sample < 1) unread = take_sample(source, grid);
   for (Digests& digests : all) {
     const auto differs = [&findings, what = "differs from " + digests.origin](GuestRange range) { findings.add(range, what); };
-    source.proofs.push_back(std::make_shared<DiskProof>(std::move(digests.file), digests.origin, differs, unread));
+    source.proofs.push_back(std::make_shared<DiskProof>(std::move(digests.chain), digests.origin, differs, unread));
   }
 }
 
 /// A digest file that is damaged has been told of; the image is read all the same.
-std::unique_ptr<DigestFile> Verification::digests_of(std::size_t index) try {
+std::unique_ptr<DigestChain> Verification::digests_of(std::size_t index) try {
   return stored_.digests(index);
 } catch (const Fault& fault) {
   if (fault.kind() != FaultKind::damaged) throw;
@@ -231,7 +220,7 @@ std::unique_ptr<DigestFile> Verification::digests_of(std::size_t index) try {
 }
 
 /// Of what the other source holds now. The file goes at once; its reader keeps it.
-std::unique_ptr<DigestFile> Verification::digests_of(const Against& against) {
+std::unique_ptr<DigestChain> Verification::digests_of(const Against& against) {
   const HiddenFile file(temporary_file(), state(), [](const std::string& run) { return set::run_is_alive(run); });
   Transfer transfer(options_, state(), control_, "reading the other source");
   transfer.run({{"", against.name, against.source, {"null:", "none", std::nullopt, nullptr, file.path()}}});
@@ -239,7 +228,7 @@ std::unique_ptr<DigestFile> Verification::digests_of(const Against& against) {
   digests->check(transfer.digests().front()->root, [this] {
     if (control_.stop.stop_requested()) throw Fault(FaultKind::interrupted, "stopped");
   });
-  return digests;
+  return std::make_unique<DigestChain>(std::move(digests));
 }
 
 /// Chooses what is read; returns the data that is not.
@@ -253,7 +242,7 @@ std::vector<GuestRange> Verification::take_sample(SourcePlace& source, std::uint
     const OpenedSource opened = co_await open_source(job, source, bounds, &state());
     BlockSource& disk = *opened.source;
     grid = std::max(grid, disk.traits().alignment);
-    data = co_await data_of(disk, grid);
+    data = co_await ranges_but_for(disk, ExtentKind::zero, grid);
   });
   const auto sample = std::make_shared<Sample>();
   sample->ranges = choose_at_random(data, scope_.sample, grid, crypto::system_random());
@@ -288,18 +277,24 @@ void Verification::record(const std::string& path, bool dropped) {
 void Verification::check_tables(std::size_t index) {
   const StoredDisk& disk = stored_.disks()[index];
   if (is_remote(disk.path) || (!disk.format.empty() && disk.format != "qcow2")) return;
-  const ImageCheck check = nasbackup::check_tables(disk.path, stored_.ring(), buffers_of(options_), control_);
+  check_tables(disk, disk.path);
+  for (const BackingPlace& file : stored_.source(index).backing.files)
+    if (!file.unread) check_tables(disk, file.path);
+}
+
+void Verification::check_tables(const StoredDisk& disk, const std::string& path) {
+  const ImageCheck check = nasbackup::check_tables(path, stored_.ring(), buffers_of(options_), control_);
   if (check.report.verdict == CheckVerdict::not_completed && check.report.check_errors == 0)
-    report_.warnings.push_back(disk.path + ": " + check.report.findings.front().text);
+    report_.warnings.push_back(path + ": " + check.report.findings.front().text);
   if (check.report.leaks != 0 && !scope_.just_written)
-    report_.warnings.push_back(disk.path + ": leaked clusters: " + std::to_string(check.report.leaks) +
+    report_.warnings.push_back(path + ": leaked clusters: " + std::to_string(check.report.leaks) +
                                " (no damage; nasbackup check --repair=leaks frees them)");
   std::size_t told = 0;
   for (const CheckFinding& finding : check.report.findings) {
     const bool counts =
         finding.kind == "corruption" || finding.kind == "check-error" || (finding.kind == "leak" && scope_.just_written);
     if (!counts || finding.table.empty() || told++ == kMostDamages) continue;
-    add_damage({disk.name, disk.path, {}, {}, check.start + finding.file_offset, disk.path + ": " + finding.text});
+    add_damage({disk.name, path, {}, {}, check.start + finding.file_offset, path + ": " + finding.text});
   }
 }
 

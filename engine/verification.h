@@ -3,7 +3,7 @@
 //
 // Reads stored disks back and tells all that is wrong with them: what the verb verify does at any time, and backup and convert
 // with
-// --verify before they publish. Each image's data is read past the page cache, decoded and compared with its digests; then its
+// --verify before they publish (of an increment its own part alone). Each image's data is read past the page cache, decoded and compared with its digests; then its
 // tables are checked. Blocking; used by one thread.
 #pragma once
 
@@ -70,16 +70,18 @@ class Verification {
  private:
   class Findings;
   struct Digests;
+  void let_parents_go();
   void announce();
   void verify_disk(std::size_t index);
   void read_back(std::size_t index);
   void compare_with(std::size_t index, SourcePlace& source, Findings& findings);
-  std::unique_ptr<DigestFile> digests_of(std::size_t index);
-  std::unique_ptr<DigestFile> digests_of(const Against& against);
+  std::unique_ptr<DigestChain> digests_of(std::size_t index);
+  std::unique_ptr<DigestChain> digests_of(const Against& against);
   std::vector<GuestRange> take_sample(SourcePlace& source, std::uint64_t grid);
   void let_go(std::size_t index);
   void record(const std::string& path, bool dropped);
   void check_tables(std::size_t index);
+  void check_tables(const StoredDisk& disk, const std::string& path);
   void add_damage(Damage damage);
   void locate(std::size_t index, std::vector<Damage>& damages) const;
   LifelineState& state() const noexcept { return control_.lifeline->state(); }

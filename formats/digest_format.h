@@ -33,7 +33,7 @@ enum class Kind : std::uint32_t { xxh3_128 = 1, gmac_aes_256 = 2 };
 enum class PieceKind : std::uint8_t {
   zero = 0,
   data = 1,    ///< each has a tag
-  parent = 2,  ///< as in the parent set: for increments, not written yet
+  parent = 2,  ///< as in the parent set: only in an increment
 };
 inline constexpr unsigned kRunKindShift = 56;
 inline constexpr std::uint64_t kMostPiecesOfRun = (std::uint64_t{1} << kRunKindShift) - 1;

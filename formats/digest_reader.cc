@@ -142,8 +142,7 @@ void Reader::read_runs(std::span<const Be64> words) {
   for (const std::uint64_t word : words) {
     const auto kind = static_cast<PieceKind>(word >> kRunKindShift);
     const std::uint64_t count = word & kMostPiecesOfRun;
-    if (kind == PieceKind::parent) refuse("pieces of a parent set, which this program does not know");
-    if (kind != PieceKind::zero && kind != PieceKind::data) refuse("run: kind", word >> kRunKindShift);
+    if (kind > PieceKind::parent) refuse("run: kind", word >> kRunKindShift);
     if (count == 0 || count > pieces_ - piece) refuse("run: pieces", count);
     if (!segment_.runs.empty() && segment_.runs.back().kind == kind) refuse("two neighbouring runs of one kind at piece", piece);
     piece += count;
@@ -164,11 +163,6 @@ std::vector<Reader::Run>::const_iterator Reader::find(std::uint64_t number) {
   }
   return std::upper_bound(segment_.runs.begin(), segment_.runs.end(), number,
                           [](std::uint64_t piece, const Run& one) { return piece < one.end; });
-}
-
-std::uint64_t Reader::zero_until(std::uint64_t number) {
-  const auto run = find(number);
-  return run->kind == PieceKind::zero ? run->end : number;
 }
 
 PieceDigest Reader::at(std::uint64_t number) {

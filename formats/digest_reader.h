@@ -37,8 +37,8 @@ class Reader {
   void check_root(const std::function<void()>& go_on = {}) const;
   /// `number` is less than pieces(). Throws FormatError for a segment that breaks the rules.
   PieceDigest at(std::uint64_t number);
-  /// The piece behind the last of those from `number` on that are known to be zero like it; `number` itself when it is not zero.
-  std::uint64_t zero_until(std::uint64_t number);
+  /// The piece behind the last of those from `number` on that are of its kind, as far as that is known without looking far.
+  std::uint64_t run_until(std::uint64_t number) { return find(number)->end; }
 
  private:
   struct Run {

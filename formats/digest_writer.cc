@@ -60,8 +60,8 @@ void Writer::add(std::span<const PieceDigest> pieces, WriteBatch& out) {
   }
 }
 
-void Writer::add_zeroes(std::uint64_t pieces, WriteBatch& out) {
-  if (pieces > 0) add_run(PieceKind::zero, pieces, out);
+void Writer::add_absent(Absent as, std::uint64_t pieces, WriteBatch& out) {
+  if (pieces > 0) add_run(as == Absent::zero ? PieceKind::zero : PieceKind::parent, pieces, out);
 }
 
 void Writer::add_run(PieceKind kind, std::uint64_t pieces, WriteBatch& out) {

@@ -12,6 +12,7 @@
 
 #include "crypto/digest.h"
 #include "formats/digest_format.h"
+#include "formats/image_layout.h"
 #include "formats/piece_digest.h"
 #include "formats/write_batch.h"
 
@@ -24,7 +25,8 @@ class Writer {
 
   /// What becomes full is added to `out`. Throws FormatError when the file is full.
   void add(std::span<const PieceDigest> pieces, WriteBatch& out);
-  void add_zeroes(std::uint64_t pieces, WriteBatch& out);
+  /// Pieces without tags.
+  void add_absent(Absent as, std::uint64_t pieces, WriteBatch& out);
   /// After the last piece: the rest of the file. Returns the root.
   Root finish(WriteBatch& out);
 

@@ -11,6 +11,12 @@
 
 namespace nasbackup {
 
+/// What a range of the guest's disk is that is not stored.
+enum class Absent {
+  zero,    ///< it reads as zero
+  parent,  ///< it reads as in the image on which this one stands
+};
+
 class ImageLayout {
  public:
   virtual ~ImageLayout() = default;
@@ -18,8 +24,8 @@ class ImageLayout {
   /// Places guest data; plain clusters must outlive the writing of `out`, a compressed one is copied. Throws FormatError when the
   /// format is full.
   virtual void store(const EncodedRun& run, WriteBatch& out) = 0;
-  /// A run of guest bytes that reads as zero.
-  virtual void skip(GuestRange zeroes, WriteBatch& out) = 0;
+  /// A run of guest bytes that are not stored. Absent::parent: only of a format, and an image, that stands on another.
+  virtual void skip(GuestRange range, Absent as, WriteBatch& out) = 0;
   /// After the last cluster: what is still held of data and tables. Until write_header's batch is written too, no reader takes
   /// the file for an image.
   virtual void write_tables(WriteBatch& out) = 0;

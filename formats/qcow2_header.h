@@ -4,6 +4,7 @@
 // The header cluster of a qcow2 image that we write: version 3 with the extensions that QEMU itself writes.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "formats/qcow2_format.h"
@@ -11,7 +12,11 @@
 
 namespace nasbackup::qcow2 {
 
-/// One whole cluster: header, extensions, zeroes (specification, "Header" and "Header extensions").
-std::vector<std::byte> header_cluster(const Geometry& geometry, CompressionType compression);
+/// One whole cluster: header, extensions, the name of the backing file if any, zeroes (specification, "Header" and "Header
+/// extensions"). `backing`: a qcow2; empty: none. It must find room: require_room_for().
+std::vector<std::byte> header_cluster(const Geometry& geometry, CompressionType compression, const std::string& backing = {});
+
+/// Throws FormatError unless that name can stand in the header: at most 1023 bytes, and within the first cluster.
+void require_room_for(const Geometry& geometry, const std::string& backing);
 
 }  // namespace nasbackup::qcow2

@@ -23,9 +23,10 @@ std::vector<std::byte> table_bytes(const std::vector<Be64>& entries, std::uint64
 
 }  // namespace
 
-Layout::Layout(const Geometry& geometry, CompressionType compression)
+Layout::Layout(const Geometry& geometry, CompressionType compression, std::string backing)
     : geometry_(geometry),
       compression_(compression),
+      backing_(std::move(backing)),
       refcounts_(geometry.cluster_size, geometry.refcount_table_clusters),
       packed_(geometry.cluster_size),
       l1_(geometry.l1_entries) {
@@ -36,6 +37,7 @@ Layout::Layout(const Geometry& geometry, CompressionType compression)
   assert(header.value == 0 && l1 == geometry.l1_offset && table == geometry.refcount_table_offset &&
          luks == geometry.luks_offset);
   (void)header, (void)l1, (void)table, (void)luks;
+  require_room_for(geometry, backing_);
 }
 
 void Layout::store(const EncodedRun& run, WriteBatch& out) {
@@ -85,6 +87,27 @@ void Layout::place_packed(WriteBatch& out) {
   refcounts_.write_full_blocks(out);
 }
 
+// What is not allocated reads as in the backing file, and as zero where there is none.
+void Layout::skip(GuestRange range, Absent as, WriteBatch& out) {
+  assert(as == Absent::zero || !backing_.empty());
+  const std::uint64_t size = geometry_.cluster_size;
+  const std::uint64_t first = range.start.value / size, end = div_round_up(range.end().value, size);
+  assert(range.start.value % size == 0 && first >= next_cluster_);
+  if (as == Absent::zero && !backing_.empty()) store_zeroes(first, end - first, out);
+  next_cluster_ = end;
+}
+
+// Zero clusters without a place of their own (specification, "Standard Cluster Descriptor", bit 0).
+void Layout::store_zeroes(std::uint64_t cluster, std::uint64_t clusters, WriteBatch& out) {
+  const std::uint64_t in_table = l2_entries(geometry_.cluster_size), end = cluster + clusters;
+  while (cluster < end) {
+    const std::uint64_t last = std::min(end, round_down(cluster, in_table) + in_table);
+    enter_l2(cluster / in_table, out);
+    for (; cluster < last; ++cluster) l2_[cluster % in_table] = kEntryZero;
+    refcounts_.write_full_blocks(out);
+  }
+}
+
 void Layout::map_run(std::uint64_t first_cluster, std::uint64_t clusters, HostOffset host) {
   for (std::uint64_t i = 0; i < clusters; ++i)
     l2_[(first_cluster + i) % l2_.size()] = (host.value + i * geometry_.cluster_size) | kEntryCopied;
@@ -113,6 +136,8 @@ void Layout::write_tables(WriteBatch& out) {
   out.add_table(geometry_.refcount_table_offset, refcounts_.table_bytes());
 }
 
-void Layout::write_header(WriteBatch& out) { out.add_table(HostOffset(0), header_cluster(geometry_, compression_)); }
+void Layout::write_header(WriteBatch& out) {
+  out.add_table(HostOffset(0), header_cluster(geometry_, compression_, backing_));
+}
 
 }  // namespace nasbackup::qcow2

@@ -6,6 +6,7 @@
 // "One cluster's life"). Holds L1, the refcount table, one L2 table, a few refcount blocks and one group of compressed clusters.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "formats/image_layout.h"
@@ -19,11 +20,12 @@ namespace nasbackup::qcow2 {
 class Layout final : public ImageLayout {
  public:
   /// `compression`: of the compressed clusters, if any are stored. In an image with a LUKS header there are none: readers do not
-  /// decrypt them (ARCHITECTURE.md, "What we write, and never write").
-  explicit Layout(const Geometry& geometry, CompressionType compression = kZlib);
+  /// decrypt them (ARCHITECTURE.md, "What we write, and never write"). `backing`: the name of the qcow2 on which it stands, as it is
+  /// to lie in the header; empty: none. Throws FormatError for a name that finds no room there.
+  explicit Layout(const Geometry& geometry, CompressionType compression = kZlib, std::string backing = {});
 
   void store(const EncodedRun& run, WriteBatch& out) override;
-  void skip(GuestRange, WriteBatch&) override {}  // an unallocated cluster reads as zero
+  void skip(GuestRange range, Absent as, WriteBatch& out) override;
   void write_tables(WriteBatch& out) override;
   void write_header(WriteBatch& out) override;
   std::uint64_t file_size() const noexcept override { return refcounts_.file_size(); }
@@ -32,12 +34,14 @@ class Layout final : public ImageLayout {
   void store_plain(std::uint64_t cluster, std::span<std::byte> data, WriteBatch& out);
   void store_compressed(std::uint64_t cluster, std::span<const std::byte> stream, WriteBatch& out);
   void place_packed(WriteBatch& out);
+  void store_zeroes(std::uint64_t cluster, std::uint64_t clusters, WriteBatch& out);
   void enter_l2(std::uint64_t l1_index, WriteBatch& out);
   void write_l2(WriteBatch& out);
   void map_run(std::uint64_t first_cluster, std::uint64_t clusters, HostOffset host);
 
   Geometry geometry_;
   CompressionType compression_;
+  std::string backing_;
   Refcounts refcounts_;
   PackedClusters packed_;
   std::vector<Be64> l1_;

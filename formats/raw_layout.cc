@@ -16,10 +16,12 @@ void RawLayout::store(const EncodedRun& run, WriteBatch& out) {
   out.add(HostOffset(run.at.value), run.bytes.first(length), Content::guest_data);
 }
 
-void RawLayout::skip(GuestRange zeroes, WriteBatch& out) {
+void RawLayout::skip(GuestRange range, Absent as, WriteBatch& out) {
+  assert(as == Absent::zero);
+  (void)as;
   if (blank_) return;
-  const auto end = std::min(zeroes.end().value, virtual_size_);
-  if (end > zeroes.start.value) out.add_zeroes(HostOffset(zeroes.start.value), end - zeroes.start.value);
+  const auto end = std::min(range.end().value, virtual_size_);
+  if (end > range.start.value) out.add_zeroes(HostOffset(range.start.value), end - range.start.value);
 }
 
 }  // namespace nasbackup

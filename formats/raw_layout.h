@@ -14,7 +14,7 @@ class RawLayout final : public ImageLayout {
   RawLayout(std::uint64_t virtual_size, bool blank) noexcept : virtual_size_(virtual_size), blank_(blank) {}
 
   void store(const EncodedRun& run, WriteBatch& out) override;
-  void skip(GuestRange zeroes, WriteBatch& out) override;
+  void skip(GuestRange range, Absent as, WriteBatch& out) override;
   void write_tables(WriteBatch&) override {}
   void write_header(WriteBatch&) override {}
   std::uint64_t file_size() const noexcept override { return virtual_size_; }

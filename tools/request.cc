@@ -120,6 +120,17 @@ class Reader {
     return text("verify") == "metadata" ? VerifyLevel::metadata : VerifyLevel::data;
   }
 
+  /// On the command line --full goes before --incremental in a configuration file, and the other way round.
+  ChainPart chain_part(bool keeps_nothing) const {
+    const bool full = line_.has("full"), increment = line_.has("incremental");
+    if (line_.written("full") && line_.written("incremental")) refuse("--full, --incremental: write one of them");
+    if (!full && !increment) return ChainPart::none;
+    if (keeps_nothing && (line_.written("full") || line_.written("incremental")))
+      refuse("--incremental, --full: null: keeps nothing on which an increment could stand: leave one of them out");
+    if (keeps_nothing) return ChainPart::none;
+    return increment && !line_.written("full") ? ChainPart::increment : ChainPart::full;
+  }
+
   void read_backup(BackupOptions& options, std::chrono::seconds io_timeout) {
     read_transfer(options, io_timeout);
     options.to = text("to");
@@ -139,7 +150,7 @@ class Reader {
     options.allow_plaintext = line_.has("allow-plaintext");
     if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
     if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
-    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect"})
+    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect", "incremental", "full"})
       if (line_.written(option))
         refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
   }
@@ -150,6 +161,8 @@ class Reader {
     options.exclude = line_.all("exclude");
     options.quiesce = line_.has("quiesce");
     options.scratch = text("scratch");
+    options.chain = chain_part(options.to == "null:");
+    options.parent = text("incremental");
     options.allow_plaintext = line_.has("allow-plaintext");
     options.exec_in_job = text("exec-in-job");
     if (line_.has("connect")) options.connect = text("connect");
@@ -245,6 +258,7 @@ class Reader {
     request.deletion.with_children = line_.has("with-children");
     request.deletion.force = line_.has("force");
     request.deletion.dry_run = line_.has("dry-run");
+    if (line_.has("connect")) request.deletion.connect = text("connect");
   }
 
   void read_serve(ServeOptions& options, std::chrono::seconds io_timeout) {

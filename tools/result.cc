@@ -58,7 +58,9 @@ Json json_of(const DiskReport& disk) {
           {"virtual_size", disk.virtual_size},
           {"data_bytes", disk.data_bytes},
           {"zero_bytes", disk.zero_bytes},
+          {"parent_bytes", disk.parent_bytes},
           {"stored_bytes", disk.stored_bytes},
+          {"full_because", text_or_null(disk.full_because)},
           {"seconds", disk.seconds},
           {"compression", text_or_null(disk.compression)},
           {"encryption", disk.encryption},
@@ -73,7 +75,7 @@ Json json_of(const DiskReport& disk) {
 
 /// What is stored of what was read as data and is not zero.
 Json ratio_of(const DiskReport& sum) {
-  const std::uint64_t stored_data = sum.virtual_size - sum.zero_bytes;
+  const std::uint64_t stored_data = sum.virtual_size - sum.zero_bytes - sum.parent_bytes;
   return stored_data == 0 ? Json(nullptr) : Json(static_cast<double>(sum.stored_bytes) / static_cast<double>(stored_data));
 }
 
@@ -84,14 +86,17 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
     sum.virtual_size += disk.virtual_size;
     sum.data_bytes += disk.data_bytes;
     sum.zero_bytes += disk.zero_bytes;
+    sum.parent_bytes += disk.parent_bytes;
     sum.stored_bytes += disk.stored_bytes;
     for (const auto& [stage, seconds] : disk.stages) sum.stages[stage] += seconds;
     for (const auto& [stage, seconds] : disk.cpu) sum.cpu[stage] += seconds;
   }
   result[place] = text_or_null(where);
+  if (!report.kind.empty()) result["kind"] = report.kind;
   result["virtual_size"] = sum.virtual_size;
   result["data_bytes"] = sum.data_bytes;
   result["zero_bytes"] = sum.zero_bytes;
+  result["parent_bytes"] = sum.parent_bytes;
   result["stored_bytes"] = sum.stored_bytes;
   result["ratio"] = ratio_of(sum);
   result["seconds"] = report.seconds;

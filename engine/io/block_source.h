@@ -18,7 +18,11 @@ namespace nasbackup {
 
 namespace asio = boost::asio;
 
-enum class ExtentKind { data, zero };
+enum class ExtentKind {
+  data,
+  zero,
+  parent,  ///< as in the set on which this one shall stand: it is not to be read
+};
 
 struct Extent {
   GuestRange range;

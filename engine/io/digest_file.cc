@@ -80,8 +80,8 @@ digests::PieceDigest DigestFile::at(std::uint64_t number) {
   return as_damage(path_, [&] { return reader_->at(number); });
 }
 
-std::uint64_t DigestFile::zero_until(std::uint64_t number) {
-  return as_damage(path_, [&] { return reader_->zero_until(number); });
+std::uint64_t DigestFile::run_until(std::uint64_t number) {
+  return as_damage(path_, [&] { return reader_->run_until(number); });
 }
 
 }  // namespace nasbackup

@@ -38,7 +38,7 @@ class DigestFile {
   /// What is known of a piece. Throws Fault(damaged).
   digests::PieceDigest at(std::uint64_t number);
   /// See digests::Reader. Throws Fault(damaged).
-  std::uint64_t zero_until(std::uint64_t number);
+  std::uint64_t run_until(std::uint64_t number);
   /// Is that piece, whole and padded with zeroes, what was backed up? Throws Fault(damaged) when the digest file is broken there.
   bool matches(std::uint64_t number, std::span<const std::byte> piece) { return digester_->matches(number, piece, at(number)); }
   /// Takes and compares digests without the file: from any thread.

@@ -10,6 +10,7 @@
 #include "engine/io/fault.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/luks_header_place.h"
+#include "engine/io/parent_layer.h"
 #include "engine/io/qcow2_layer.h"
 #include "engine/io/raw_layer.h"
 #include "formats/qcow2_format.h"
@@ -106,15 +107,20 @@ class Chain {
   }
 
   std::unique_ptr<ImageLayer> open_backing(const std::string& path, const qcow2::HeaderFacts& header) {
-    if (next_known_ < known_.files.size()) {
-      const BackingPlace& known = known_.files[next_known_++];
-      return open(known.path, known.format);
-    }
+    if (next_known_ < known_.files.size()) return open_known(path, header, known_.files[next_known_++]);
     if (known_.alone && !header.backing_file.empty())
       throw Fault(FaultKind::damaged,
                   path + ": qcow2 header: backing file: " + header.backing_file + ": it was written without one");
     if (known_.ends || header.backing_file.empty()) return nullptr;
     return open(beside(path, header.backing_file), format_of_backing(path, header.backing_format));
+  }
+
+  std::unique_ptr<ImageLayer> open_known(const std::string& path, const qcow2::HeaderFacts& header, const BackingPlace& known) {
+    if (!known.name.empty() && header.backing_file != known.name)
+      throw Fault(FaultKind::damaged,
+                  path + ": qcow2 header: backing file: " + header.backing_file + ": it was written with " + known.name);
+    if (known.unread) return std::make_unique<ParentLayer>(path, header.virtual_size);
+    return open(known.path, known.format);
   }
 
   bool shared_;

@@ -19,14 +19,16 @@ struct LifelineState;
 /// A file that an image stands on.
 struct BackingPlace {
   std::string path;
-  std::string format;  ///< as in ImagePlace
+  std::string format;       ///< as in ImagePlace
+  std::string name = {};    ///< what the header of the image on it must call it, or that is damaged; empty: whatever it says
+  bool unread = false;      ///< it is not opened, and nothing under it: what the image leaves to it is ExtentKind::parent
 };
 
 /// What an image stands on, where somebody knows it better than the headers (libvirt's <backingStore>).
 struct KnownBacking {
   std::vector<BackingPlace> files;  ///< from the top; under the last of them the headers hold again
   bool ends = false;                ///< but nothing is under the last of them, whatever its header says
-  bool alone = false;               ///< the image stands on nothing: one whose header says otherwise is not what was written
+  bool alone = false;  ///< nothing is under the last of them, or the image: a header that says otherwise is not what was written
 };
 
 struct ImagePlace {

@@ -49,8 +49,8 @@ struct NbdConnection::Command {
   Wakeup completed;
   bool done = false;
   int error = 0;
-  std::vector<NbdExtent> extents;
-  bool told_twice = false;                                       // more than one answer to one question about extents
+  NbdStatus status;
+  bool told_twice = false;                                       // more than one answer to one question in one context
   std::vector<std::pair<std::uint64_t, std::uint64_t>> arrived;  // offset and length of each chunk of a read
   std::uint64_t asked_at = 0;
 };
@@ -79,7 +79,9 @@ asio::awaitable<NbdExport> NbdConnection::open() {
   stop_.throw_if_stopped();
   last_activity_ns_ = monotonic_ns();
   watch();
-  if (nbd_add_meta_context(nbd_, LIBNBD_CONTEXT_BASE_ALLOCATION) == -1) throw Fault(options_.fault, name() + ": " + last_error());
+  for (const std::string& context : {std::string(LIBNBD_CONTEXT_BASE_ALLOCATION), options_.bitmap})
+    if (!context.empty() && nbd_add_meta_context(nbd_, context.c_str()) == -1)
+      throw Fault(options_.fault, name() + ": " + last_error());
   if (nbd_aio_connect_uri(nbd_, options_.uri.c_str()) == -1) throw Fault(options_.fault, name() + ": " + last_error());
   ++under_way_;
   follow();
@@ -108,6 +110,7 @@ NbdExport NbdConnection::describe() {
   described.can_zero = nbd_can_zero(nbd_) == 1;
   described.can_flush = nbd_can_flush(nbd_) == 1;
   described.has_allocation = nbd_can_meta_context(nbd_, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
+  described.has_bitmap = !options_.bitmap.empty() && nbd_can_meta_context(nbd_, options_.bitmap.c_str()) == 1;
   return described;
 }
 
@@ -155,7 +158,7 @@ asio::awaitable<void> NbdConnection::flush() {
   if (command.error != 0) fail("flush", command.error);
 }
 
-asio::awaitable<std::vector<NbdExtent>> NbdConnection::block_status(std::uint64_t offset, std::uint64_t length) {
+asio::awaitable<NbdStatus> NbdConnection::block_status(std::uint64_t offset, std::uint64_t length) {
   Command command(*this);
   command.asked_at = offset;
   const std::function<std::int64_t()> issue = [&] {
@@ -167,7 +170,7 @@ asio::awaitable<std::vector<NbdExtent>> NbdConnection::block_status(std::uint64_
   if (command.error != 0) fail("block status at " + std::to_string(offset), command.error);
   if (command.told_twice)
     throw Fault(options_.fault, name() + ": block status at " + std::to_string(offset) + ": more than one answer");
-  co_return std::move(command.extents);
+  co_return std::move(command.status);
 }
 
 asio::awaitable<void> NbdConnection::run(Command& command, const std::function<std::int64_t()>& issue) {
@@ -204,11 +207,14 @@ int NbdConnection::on_complete(void* user, int* error) noexcept {
 int NbdConnection::on_extents(void* user, const char* context, std::uint64_t offset, std::uint32_t* entries, std::size_t count,
                               int* error) noexcept {
   auto& command = *static_cast<Command*>(user);
-  if (*error != 0 || std::strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0) return 0;
-  command.told_twice = !command.extents.empty() || offset != command.asked_at;
+  if (*error != 0) return 0;
+  const bool allocation = std::strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0;
+  if (!allocation && command.connection.options_.bitmap != context) return 0;
+  std::vector<NbdExtent>& extents = allocation ? command.status.allocation : command.status.bitmap;
+  command.told_twice = command.told_twice || !extents.empty() || offset != command.asked_at;
   if (command.told_twice) return 0;
   const std::size_t pairs = std::min(count / 2, kMaxExtents);
-  for (std::size_t i = 0; i < pairs; ++i) command.extents.push_back({entries[2 * i], entries[2 * i + 1]});
+  for (std::size_t i = 0; i < pairs; ++i) extents.push_back({entries[2 * i], entries[2 * i + 1]});
   return 0;
 }
 

@@ -32,6 +32,12 @@ struct NbdExtent {
   std::uint32_t flags;
 };
 
+/// What a server says of a stretch of the disk, in each context that it granted; either list may end before the other.
+struct NbdStatus {
+  std::vector<NbdExtent> allocation;  ///< base:allocation
+  std::vector<NbdExtent> bitmap;      ///< the context that was asked for besides
+};
+
 /// What the server said of the export (NBD_INFO_EXPORT, NBD_INFO_BLOCK_SIZE).
 struct NbdExport {
   std::uint64_t size = 0;
@@ -42,12 +48,14 @@ struct NbdExport {
   bool can_zero = false;
   bool can_flush = false;
   bool has_allocation = false;  ///< the context base:allocation was granted
+  bool has_bitmap = false;      ///< and the other one that was asked for
 };
 
 class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
  public:
   struct Options {
     std::string uri;
+    std::string bitmap;                   ///< a context to ask for besides base:allocation; empty: none
     FaultKind fault = FaultKind::source;  ///< whose fault it is when something fails: the source's, or the target's (failed)
     std::chrono::seconds timeout{60};     ///< a server that neither sends nor takes anything for so long is given up
   };
@@ -63,8 +71,8 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
   asio::awaitable<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
   asio::awaitable<void> zero(std::uint64_t offset, std::uint64_t length);
   asio::awaitable<void> flush();
-  /// The entries of base:allocation from `offset` on, as the server sent them.
-  asio::awaitable<std::vector<NbdExtent>> block_status(std::uint64_t offset, std::uint64_t length);
+  /// The entries of each context from `offset` on, as the server sent them.
+  asio::awaitable<NbdStatus> block_status(std::uint64_t offset, std::uint64_t length);
 
   /// The URI for messages.
   std::string name() const { return location_for_people(options_.uri); }

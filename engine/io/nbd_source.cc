@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <bit>
 #include <exception>
+#include <optional>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -43,29 +44,77 @@ void check_block_sizes(const NbdExport& described, const std::string& name) {
                                        std::to_string(described.minimum_block));
 }
 
-// The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is a beginning, more is cut off. An
-// answer about nothing would have us ask for ever.
-std::vector<Extent> extents_of(const std::vector<NbdExtent>& entries, const GuestRange& asked, std::uint64_t disk_size,
+/// Walks the entries of one context. The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is
+/// a beginning, more is cut off. An answer about nothing would have us ask for ever.
+class ContextWalk {
+ public:
+  ContextWalk(const std::vector<NbdExtent>& entries, const GuestRange& asked, std::uint64_t disk_size, const std::string& name)
+      : entry_(entries.begin()), end_(entries.end()), at_(asked.start), asked_(asked), disk_size_(disk_size), name_(name) {
+    if (entries.empty()) refuse("no extents in the answer");
+    check();
+  }
+
+  bool over() const noexcept { return entry_ == end_ || at_ >= asked_.end(); }
+  std::uint32_t flags() const noexcept { return entry_->flags; }
+  /// Bytes of the entry that are left, within what was asked.
+  std::uint64_t left() const noexcept { return std::min<std::uint64_t>(entry_->length - into_entry_, asked_.end() - at_); }
+  void advance(std::uint64_t bytes) {
+    at_ += bytes;
+    into_entry_ += bytes;
+    if (into_entry_ < entry_->length) return;
+    into_entry_ = 0;
+    ++entry_;
+    if (!over()) check();
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw Fault(FaultKind::source, name_ + ": block status at " + std::to_string(at_.value) + ": " + what);
+  }
+  void check() const {
+    if (entry_->length == 0) refuse("extent of no length");
+    if (entry_->length > disk_size_ - at_.value)
+      refuse("extent of " + std::to_string(entry_->length) + " bytes goes past the end of the export of " +
+             std::to_string(disk_size_));
+  }
+
+  std::vector<NbdExtent>::const_iterator entry_, end_;
+  GuestOffset at_;
+  std::uint64_t into_entry_ = 0;
+  const GuestRange asked_;
+  const std::uint64_t disk_size_;
+  const std::string& name_;
+};
+
+/// A hole that does not promise to read as zero is data (protocol, "base:allocation"). Null: the server does not tell.
+ExtentKind kind_of(const ContextWalk* allocation, const ContextWalk* bitmap) noexcept {
+  constexpr std::uint32_t kDirty = 1;  // QEMU, docs/interop/nbd.rst, "qemu:dirty-bitmap"
+  if (bitmap != nullptr && (bitmap->flags() & kDirty) == 0) return ExtentKind::parent;
+  return allocation != nullptr && (allocation->flags() & LIBNBD_STATE_ZERO) != 0 ? ExtentKind::zero : ExtentKind::data;
+}
+
+void append(std::vector<Extent>& extents, GuestOffset at, std::uint64_t length, ExtentKind kind) {
+  if (!extents.empty() && extents.back().kind == kind)
+    extents.back().range.length += length;
+  else
+    extents.push_back({{at, length}, kind});
+}
+
+/// What changed and is zero is zero: a range that the guest trimmed. Up to where the contexts both tell.
+std::vector<Extent> extents_of(const NbdStatus& status, const NbdExport& described, const GuestRange& asked,
                                const std::string& name) {
-  const auto where = [&](GuestOffset at) { return name + ": block status at " + std::to_string(at.value); };
+  std::optional<ContextWalk> allocation, bitmap;
+  if (described.has_allocation) allocation.emplace(status.allocation, asked, described.size, name);
+  if (described.has_bitmap) bitmap.emplace(status.bitmap, asked, described.size, name);
   std::vector<Extent> extents;
   GuestOffset at = asked.start;
-  for (const NbdExtent& entry : entries) {
-    if (entry.length == 0) throw Fault(FaultKind::source, where(at) + ": extent of no length");
-    if (entry.length > disk_size - at.value)
-      throw Fault(FaultKind::source, where(at) + ": extent of " + std::to_string(entry.length) +
-                                         " bytes goes past the end of the export of " + std::to_string(disk_size));
-    const std::uint64_t inside = std::min<std::uint64_t>(entry.length, asked.end() - at);
-    if (inside == 0) break;  // behind what was asked
-    // A hole that does not promise to read as zero is data (protocol, "base:allocation").
-    const ExtentKind kind = (entry.flags & LIBNBD_STATE_ZERO) != 0 ? ExtentKind::zero : ExtentKind::data;
-    if (!extents.empty() && extents.back().kind == kind)
-      extents.back().range.length += inside;
-    else
-      extents.push_back({{at, inside}, kind});
-    at += inside;
+  while ((!allocation || !allocation->over()) && (!bitmap || !bitmap->over())) {
+    const std::uint64_t length = std::min(allocation ? allocation->left() : UINT64_MAX, bitmap ? bitmap->left() : UINT64_MAX);
+    append(extents, at, length, kind_of(allocation ? &*allocation : nullptr, bitmap ? &*bitmap : nullptr));
+    at += length;
+    if (allocation) allocation->advance(length);
+    if (bitmap) bitmap->advance(length);
   }
-  if (extents.empty()) throw Fault(FaultKind::source, where(asked.start) + ": no extents in the answer");
   return extents;
 }
 
@@ -84,6 +133,8 @@ asio::awaitable<void> NbdSource::connect() {
   const std::string name = location_for_people(options_.uri);
   export_ = co_await add_connection();
   check_block_sizes(export_, name);
+  if (!options_.bitmap.empty() && !export_.has_bitmap)
+    throw Fault(FaultKind::source, name + ": the export does not show " + options_.bitmap);
   const unsigned wanted = options_.connections != 0 ? options_.connections : kDefaultConnections;
   while (export_.multi_conn && connections_.size() < wanted) {
     const NbdExport again = co_await add_connection();
@@ -94,7 +145,7 @@ asio::awaitable<void> NbdSource::connect() {
 }
 
 asio::awaitable<NbdExport> NbdSource::add_connection() {
-  const NbdConnection::Options options{options_.uri, FaultKind::source, options_.timeout};
+  const NbdConnection::Options options{options_.uri, options_.bitmap, FaultKind::source, options_.timeout};
   connections_.push_back(std::make_shared<NbdConnection>(loop_, stop_, options));
   co_return co_await connections_.back()->open();
 }
@@ -111,9 +162,9 @@ const std::shared_ptr<NbdConnection>& NbdSource::least_busy() noexcept {
 
 /// A block status that was asked for. Shared with the coroutine that waits for the answer, which may outlive the source.
 struct NbdSource::Question {
-  Question(asio::any_io_executor loop, GuestRange about, std::uint64_t size) : range(about), disk_size(size), answered(loop) {}
+  Question(asio::any_io_executor loop, GuestRange about, const NbdExport& of) : range(about), described(of), answered(loop) {}
   GuestRange range;
-  std::uint64_t disk_size;
+  NbdExport described;
   Wakeup answered;
   bool done = false;
   std::exception_ptr failure;
@@ -122,7 +173,7 @@ struct NbdSource::Question {
 
 asio::awaitable<std::vector<Extent>> NbdSource::extents(GuestOffset from, std::uint64_t granularity) {
   const std::uint64_t left = export_.size - from.value;
-  if (!export_.has_allocation) co_return std::vector<Extent>{{{from, left}, ExtentKind::data}};
+  if (!export_.has_allocation && !export_.has_bitmap) co_return std::vector<Extent>{{{from, left}, ExtentKind::data}};
   if (from.value < trust_data_until_)
     co_return std::vector<Extent>{{{from, std::min(left, trust_data_until_ - from.value)}, ExtentKind::data}};
   ask_ahead(from);
@@ -148,15 +199,15 @@ void NbdSource::ask_ahead(GuestOffset from) {
 }
 
 void NbdSource::ask(GuestOffset from, std::uint64_t length, bool first) {
-  const auto question = std::make_shared<Question>(loop_, GuestRange{from, length}, export_.size);
+  const auto question = std::make_shared<Question>(loop_, GuestRange{from, length}, export_);
   questions_.insert(first ? questions_.begin() : questions_.end(), question);
   asio::co_spawn(loop_, answer(least_busy(), question), asio::detached);
 }
 
 asio::awaitable<void> NbdSource::answer(std::shared_ptr<NbdConnection> connection, std::shared_ptr<Question> question) {
   try {
-    const auto entries = co_await connection->block_status(question->range.start.value, question->range.length);
-    question->extents = extents_of(entries, question->range, question->disk_size, connection->name());
+    const NbdStatus status = co_await connection->block_status(question->range.start.value, question->range.length);
+    question->extents = extents_of(status, question->described, question->range, connection->name());
   } catch (...) {
     question->failure = std::current_exception();
   }
@@ -171,7 +222,7 @@ void NbdSource::adapt(const std::vector<Extent>& answer, std::uint64_t granulari
     return;
   }
   ask_length_ = std::max(ask_length_ / 4, kSmallestQuestion);
-  if (covered / answer.size() < granularity / 2) trust_data_until_ = answer.back().range.end().value + kTrustedStretch;
+  if (!export_.has_bitmap && covered / answer.size() < granularity / 2) trust_data_until_ = answer.back().range.end().value + kTrustedStretch;
 }
 
 asio::awaitable<void> NbdSource::read(GuestOffset from, std::span<std::byte> into) {

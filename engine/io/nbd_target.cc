@@ -13,7 +13,7 @@ namespace nasbackup {
 asio::awaitable<std::unique_ptr<NbdTarget>> NbdTarget::open(asio::any_io_executor loop, StopSignal& stop, std::string uri,
                                                             std::chrono::seconds timeout, std::uint64_t size) {
   const std::string name = location_for_people(uri);
-  const NbdConnection::Options options{std::move(uri), FaultKind::failed, timeout};
+  const NbdConnection::Options options{std::move(uri), "", FaultKind::failed, timeout};
   auto connection = std::make_shared<NbdConnection>(loop, stop, options);
   const NbdExport described = co_await connection->open();
   if (described.read_only) throw Fault(FaultKind::failed, name + ": the export is read-only");

@@ -34,6 +34,9 @@ constexpr std::uint64_t kZeroesAtOnce = 256u << 20;
 /// The same while they are only compared with what is known.
 constexpr std::uint64_t kZeroesProvenAtOnce = std::uint64_t{1} << 40;
 
+/// The same while they become zero clusters: 2 MiB of L2 tables when clusters have 64 KiB.
+constexpr std::uint64_t kZeroClustersAtOnce = std::uint64_t{16} << 30;
+
 /// What is given up together where a source is damaged: a digest's piece.
 constexpr std::uint64_t kForgivenAtOnce = 64u << 10;
 
@@ -61,7 +64,7 @@ asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& pla
     co_return opened;
   }
   if (is_nbd_uri(place.location)) {
-    NbdSource::Options options{place.location, bounds.connections, bounds.io_timeout};
+    NbdSource::Options options{place.location, place.bitmap, bounds.connections, bounds.io_timeout};
     opened.source = co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
     co_return opened;
   }
@@ -111,10 +114,13 @@ void add_format(DiskPipeline& pipeline, JobLoop& job, const TargetPlace& place, 
     const bool writes_zeroes = in_container || !blank;
     const std::uint64_t length = in_container ? round_up(size, luks::kSectorBytes) : size;
     pipeline.begin_layout = [=] { return std::make_unique<RawLayout>(length, !writes_zeroes); };
-    if (writes_zeroes) pipeline.zero_item = round_up(kZeroesAtOnce, pipeline.unit);
+    if (writes_zeroes) pipeline.absent_item = round_up(kZeroesAtOnce, pipeline.unit);
   } else {
     const bool zstd = place.compression && place.compression->codec == Codec::zstd;
-    pipeline.begin_layout = [=] { return std::make_unique<qcow2::Layout>(*geometry, zstd ? qcow2::kZstd : qcow2::kZlib); };
+    pipeline.begin_layout = [=, backing = place.backing] {
+      return std::make_unique<qcow2::Layout>(*geometry, zstd ? qcow2::kZstd : qcow2::kZlib, backing);
+    };
+    if (!place.backing.empty()) pipeline.absent_item = round_up(kZeroClustersAtOnce, pipeline.unit);
     if (!place.in_container()) placement = LuksTarget::in_qcow2(geometry->luks_offset);
   }
   if (place.key == nullptr) return;
@@ -145,7 +151,7 @@ void add_proofs(DiskPipeline& pipeline, const SourcePlace& source) {
     pipeline.unit = std::max(pipeline.unit, proof->piece_size());
   }
   pipeline.proofs = source.proofs;
-  if (!pipeline.proofs.empty()) pipeline.zero_item = round_up(kZeroesProvenAtOnce, pipeline.unit);
+  if (!pipeline.proofs.empty()) pipeline.absent_item = round_up(kZeroesProvenAtOnce, pipeline.unit);
 }
 
 /// Bytes that the digests take, if any.

@@ -31,6 +31,7 @@ struct SourcePlace {
   ForgivingSource::OnDamage on_damage = nullptr;        ///< told of what cannot be read, which is skipped; empty: it ends the job
   std::shared_ptr<const Sample> sample = nullptr;       ///< only this is read, all else called zero; null: everything
   KnownBacking backing = {};                            ///< of an image
+  std::string bitmap = {};  ///< of an NBD export: the context that tells what changed; empty: everything is read
   std::optional<std::uint64_t> size = std::nullopt;  ///< bytes of the disk, when what holds it may be longer: a device, an export
 };
 
@@ -42,6 +43,7 @@ struct TargetPlace {
   std::shared_ptr<ImageKey> key;  ///< null: not encrypted
   std::string digests;            ///< path of the new file for the disk's digests; empty: none are taken
   bool create = false;            ///< of an rbd: location: the image is not there yet
+  std::string backing = {};       ///< of a qcow2: the qcow2 on which it stands, by the name that its header has; empty: none
 
   /// When it is encrypted, it is so as a LUKS container: readers do not decrypt compressed clusters inside a qcow2, so what is
   /// compressed too is a compressed qcow2 inside of a container (ARCHITECTURE.md, "What we write, and never write").

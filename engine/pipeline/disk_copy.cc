@@ -54,6 +54,13 @@ struct DiskCopy::Encoded {
   std::vector<digests::PieceDigest> digests;  ///< of the bytes as they were read
 };
 
+namespace {
+
+/// Of an item that is not read.
+Absent absent_as(const WorkItem& item) noexcept { return item.kind == ExtentKind::zero ? Absent::zero : Absent::parent; }
+
+}  // namespace
+
 DiskCopy::DiskCopy(JobLoop& job, DiskPipeline pipeline, Limiter& limiter, LifelineState* lifeline)
     : job_(job),
       pipeline_(std::move(pipeline)),
@@ -73,7 +80,7 @@ asio::awaitable<void> DiskCopy::run() {
 
 asio::awaitable<void> DiskCopy::find_work() {
   const std::uint64_t size = virtual_size();
-  ExtentSplitter splitter(size, pipeline_.unit, pipeline_.item, pipeline_.zero_item);
+  ExtentSplitter splitter(size, pipeline_.unit, pipeline_.item, pipeline_.absent_item);
   std::vector<WorkItem> items;
   for (GuestOffset at; at.value < size;) {
     const std::vector<Extent> extents = co_await pipeline_.source->extents(at, pipeline_.unit);
@@ -94,11 +101,10 @@ asio::awaitable<void> DiskCopy::work() {
     if (item->kind == ExtentKind::data)
       encoded = co_await fetch(*item, buffers);
     else if (!pipeline_.proofs.empty())
-      co_await prove_zero(item->range);
+      co_await prove_absent(item->range, absent_as(*item));
     WriteBatch batch, digests;
     co_await turnstile_.enter(item->sequence);
-    place(*item, encoded.runs, batch);
-    if (pipeline_.digests) pipeline_.digests->add(item->range, encoded.digests, digests);
+    add_in_order(*item, encoded, batch, digests);
     turnstile_.leave();
     if (!batch.empty()) co_await write(batch);
     if (!digests.empty()) co_await pipeline_.digests->write(digests);
@@ -106,9 +112,9 @@ asio::awaitable<void> DiskCopy::work() {
   }
 }
 
-asio::awaitable<void> DiskCopy::prove_zero(GuestRange range) {
+asio::awaitable<void> DiskCopy::prove_absent(GuestRange range, Absent as) {
   auto compare = [&] {
-    for (const auto& proof : pipeline_.proofs) proof->compare_zero(range);
+    for (const auto& proof : pipeline_.proofs) proof->compare_absent(range, as);
   };
   co_await on_thread(job_.pool(), compare);
 }
@@ -158,18 +164,29 @@ asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffer
   co_return encoded;
 }
 
+void DiskCopy::add_in_order(const WorkItem& item, const Encoded& encoded, WriteBatch& batch, WriteBatch& digests) {
+  if (item.kind == ExtentKind::data) {
+    place(item, encoded.runs, batch);
+    if (pipeline_.digests) pipeline_.digests->add(item.range, encoded.digests, digests);
+    return;
+  }
+  const StageClock::Visit placing(clocks().place);
+  layout_->skip(item.range, absent_as(item), batch);
+  if (pipeline_.digests) pipeline_.digests->add_absent(item.range, absent_as(item), digests);
+}
+
 void DiskCopy::place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch) {
   const StageClock::Visit placing(clocks().place);
   GuestOffset at = item.range.start;
   std::uint64_t data = 0;
   for (const EncodedRun& run : runs) {
-    if (run.at > at) layout_->skip({at, run.at - at}, batch);
+    if (run.at > at) layout_->skip({at, run.at - at}, Absent::zero, batch);
     layout_->store(run, batch);
     const std::uint64_t length = run.compressed ? pipeline_.cluster : run.bytes.size();
     data += length;
     at = run.at + length;
   }
-  if (at < item.range.end()) layout_->skip({at, item.range.end() - at}, batch);
+  if (at < item.range.end()) layout_->skip({at, item.range.end() - at}, Absent::zero, batch);
   counts_.zero_bytes += item.range.length - std::min(data, item.range.length);
 }
 
@@ -205,6 +222,8 @@ asio::awaitable<void> DiskCopy::finish() {
 void DiskCopy::account(const WorkItem& item) {
   const bool data = item.kind == ExtentKind::data;
   if (data) counts_.data_bytes += item.range.length;
+  if (item.kind == ExtentKind::zero) counts_.zero_bytes += item.range.length;
+  if (item.kind == ExtentKind::parent) counts_.parent_bytes += item.range.length;
   if (lifeline_ == nullptr) return;
   lifeline_->done_bytes += item.range.length;
   if (data) lifeline_->read_bytes += item.range.length;

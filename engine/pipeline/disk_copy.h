@@ -46,7 +46,7 @@ struct DiskPipeline {
   std::uint64_t cluster = 0;                       ///< bytes: the unit in which zeroes are found and data is stored
   std::uint64_t unit = 0;  ///< bytes: reads are whole units; a multiple of `cluster`, and of a digest's piece
   std::uint64_t item = 0;  ///< bytes of one worker's buffer, a multiple of `unit`
-  std::uint64_t zero_item = ExtentSplitter::kNoBound;  ///< bytes of zeroes that one worker skips, or writes, at once
+  std::uint64_t absent_item = ExtentSplitter::kNoBound;  ///< bytes of what is not read that one worker skips, or writes, at once
   unsigned workers = 1;
   unsigned library_copies = 0;     ///< of a worker's bytes, which librbd holds while they are under way
   bool stores = true;              ///< false: it is only read, and nothing counts as stored
@@ -58,6 +58,7 @@ struct DiskPipeline {
 struct DiskCounts {
   std::uint64_t data_bytes = 0;
   std::uint64_t zero_bytes = 0;
+  std::uint64_t parent_bytes = 0;  ///< left to the parent
   std::uint64_t stored_bytes = 0;  ///< file size
 };
 
@@ -89,10 +90,11 @@ class DiskCopy {
   asio::awaitable<void> find_work();
   asio::awaitable<void> work();
   asio::awaitable<Encoded> fetch(const WorkItem& item, Buffers& buffers);
-  asio::awaitable<void> prove_zero(GuestRange range);
+  asio::awaitable<void> prove_absent(GuestRange range, Absent as);
   std::span<std::byte> guest_bytes(const WorkItem& item, Buffers& buffers) const;
   std::span<const std::byte> whole_pieces(const WorkItem& item, Buffers& buffers, std::uint64_t piece) const;
   asio::awaitable<Encoded> encode(const WorkItem& item, Buffers& buffers);
+  void add_in_order(const WorkItem& item, const Encoded& encoded, WriteBatch& batch, WriteBatch& digests);
   void place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch);
   asio::awaitable<void> write(WriteBatch& batch);
   asio::awaitable<void> finish();

@@ -32,12 +32,14 @@ std::vector<digests::PieceDigest> DiskDigests::take(GuestOffset at, std::span<co
 }
 
 void DiskDigests::add(GuestRange range, const std::vector<digests::PieceDigest>& taken, WriteBatch& out) {
-  const std::uint64_t pieces = div_round_up(range.length, piece_size());
-  assert(range.start.value % piece_size() == 0 && (taken.empty() || taken.size() == pieces));
-  if (taken.empty())
-    writer_.add_zeroes(pieces, out);
-  else
-    writer_.add(taken, out);
+  assert(range.start.value % piece_size() == 0 && taken.size() == div_round_up(range.length, piece_size()));
+  (void)range;
+  writer_.add(taken, out);
+}
+
+void DiskDigests::add_absent(GuestRange range, Absent as, WriteBatch& out) {
+  assert(range.start.value % piece_size() == 0);
+  writer_.add_absent(as, div_round_up(range.length, piece_size()), out);
 }
 
 asio::awaitable<void> DiskDigests::write(WriteBatch& batch) { co_await target_->apply(batch); }

@@ -35,9 +35,9 @@ class DiskDigests {
   std::uint64_t piece_size() const noexcept { return digester_.piece_size(); }
   /// Of whole pieces that begin at `at`.
   std::vector<digests::PieceDigest> take(GuestOffset at, std::span<const std::byte> pieces);
-  /// The next of the disk, which begins at a piece. `taken`: its digests, or none when all of it is zero. What is to be written
-  /// now is added to `out`.
+  /// The next of the disk, which begins at a piece: read, with its digests, or not. What is to be written now is added to `out`.
   void add(GuestRange range, const std::vector<digests::PieceDigest>& taken, WriteBatch& out);
+  void add_absent(GuestRange range, Absent as, WriteBatch& out);
   asio::awaitable<void> write(WriteBatch& batch);
   /// After the last: on return the file is whole and on stable storage.
   asio::awaitable<void> finish();

@@ -29,6 +29,10 @@ Json disk_json(const ManifestDisk& disk) {
           {"stored_bytes", disk.stored_bytes},
           {"data_bytes", disk.data_bytes},
           {"zero_bytes", disk.zero_bytes},
+          {"parent_bytes", disk.parent_bytes},
+          {"parent_file", disk.parent_file},
+          {"full_because", shown(disk.full_because)},
+          {"has_bitmap", disk.has_bitmap},
           {"luks_uuid", disk.luks_uuid},
           {"digests",
            {{"file", disk.digests.file},
@@ -58,6 +62,10 @@ bool is_file_name(std::string_view name) noexcept {
   return length && name.front() != '.' && name.find('/') == std::string_view::npos && is_plain_text(name);
 }
 
+std::string backing_name(const std::string& parent_set, const std::string& parent_file) {
+  return "../" + parent_set + "/" + parent_file;
+}
+
 std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_key) {
   Json disks = Json::array();
   for (const auto& disk : manifest.disks) disks.push_back(disk_json(disk));
@@ -70,6 +78,7 @@ std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_k
                      {"run", manifest.run},
                      {"kind", manifest.kind},
                      {"parent", parent_json(manifest.parent)},
+                     {"checkpoint", shown(manifest.checkpoint)},
                      {"consistency", manifest.consistency},
                      {"tool", {{"name", "nasbackup"}, {"version", shown(manifest.tool_version)}}},
                      {"vm", {{"name", shown(manifest.vm_name)}, {"uuid", shown(manifest.vm_uuid)}}},

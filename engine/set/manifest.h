@@ -46,6 +46,10 @@ struct ManifestDisk {
   std::uint64_t stored_bytes = 0;  ///< size of the image file
   std::uint64_t data_bytes = 0;    ///< read as data
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
+  std::uint64_t parent_bytes = 0;  ///< not stored, because as in the parent
+  std::string parent_file;         ///< the image in the parent set on which this one stands; empty: it stands alone
+  std::string full_because;        ///< why it stands alone in a set that was to be an increment; else empty
+  bool has_bitmap = false;         ///< since this backup the disk has a bitmap with the name of the set's checkpoint
   std::string luks_uuid;           ///< of the image; empty: not encrypted
   ManifestDigests digests;
 
@@ -81,6 +85,7 @@ struct Manifest {
   std::string vm_uuid;                   ///< empty without libvirt
   std::string kind = kFull;              ///< or kIncrement
   std::optional<ManifestParent> parent;  ///< of an increment, older than it
+  std::string checkpoint;                ///< libvirt's, created with the backup; empty: none
   std::string consistency = "crash";     ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;
@@ -97,7 +102,8 @@ struct Manifest {
 inline constexpr char kManifestName[] = "manifest.json";
 /// A manifest with 1024 disks and long names fits; a hostile one of this size parses into some tens of megabytes.
 constexpr std::size_t kMaxManifestSize = 2 << 20;
-constexpr unsigned kManifestVersion = 2;
+constexpr unsigned kManifestVersion = 3;
+constexpr unsigned kOldestManifestVersion = 2;  ///< without increments and checkpoints
 constexpr std::size_t kMaxManifestDisks = 1024;
 constexpr std::size_t kMaxManifestFiles = 4096;
 constexpr std::size_t kMaxManifestWarnings = 256;
@@ -106,6 +112,10 @@ constexpr std::size_t kMaxFileName = 255;       ///< NAME_MAX
 
 /// A name that stays inside its directory and is visible there: no '/', no leading '.', plain UTF-8, at most 255 bytes.
 bool is_file_name(std::string_view name) noexcept;
+
+/// How the header of an increment's image names the one on which it stands: relative to its own directory, so that the chain can
+/// be moved as a whole.
+std::string backing_name(const std::string& parent_set, const std::string& parent_file);
 
 /// The manifest as JSON text. Control characters and bytes that are not UTF-8 become '?'; what is too long is cut. `set_key`: of
 /// a set whose images are encrypted; else null.

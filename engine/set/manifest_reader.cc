@@ -69,6 +69,12 @@ class Fields {
     return digits;
   }
 
+  bool flag(const char* key) const {
+    const Json& value = get(key);
+    if (!value.is_boolean()) fail(key, "is neither true nor false");
+    return value.get<bool>();
+  }
+
   std::uint64_t size(const char* key, std::uint64_t limit = kMaxSize) const {
     const Json& value = get(key);
     if (!value.is_number_unsigned()) fail(key, "is not a whole number");
@@ -128,7 +134,15 @@ ManifestDigests read_digests(const Fields& fields) {
   return digests;
 }
 
-ManifestDisk read_disk(const Fields& fields) {
+/// What version 2 did not have.
+void read_chain(const Fields& fields, ManifestDisk& disk) {
+  disk.parent_bytes = fields.size("parent_bytes");
+  if (!fields.text("parent_file").empty()) disk.parent_file = fields.file_name("parent_file");
+  disk.full_because = fields.text("full_because");
+  disk.has_bitmap = fields.flag("has_bitmap");
+}
+
+ManifestDisk read_disk(const Fields& fields, unsigned version) {
   ManifestDisk disk;
   disk.name = fields.text("name");
   disk.id = fields.text("id");
@@ -142,20 +156,21 @@ ManifestDisk read_disk(const Fields& fields) {
   disk.stored_bytes = fields.size("stored_bytes");
   disk.data_bytes = fields.size("data_bytes");
   disk.zero_bytes = fields.size("zero_bytes");
+  if (version > 2) read_chain(fields, disk);
   disk.luks_uuid = read_uuid(fields);
   disk.digests = read_digests(fields.object("digests"));
   return disk;
 }
 
-void check_version(const Fields& top, const std::string& where) {
+unsigned read_version(const Fields& top, const std::string& where) {
   if (top.text("format") != "nasbackup set") top.fail("format", "is not that of a nasbackup set");
   const auto version = top.size("version");
   if (version == 0) top.fail("version", "is 0");
-  if (version == kManifestVersion) return;
+  if (version >= kOldestManifestVersion && version <= kManifestVersion) return static_cast<unsigned>(version);
   throw Fault(
       FaultKind::failed,
       where + ": version " + std::to_string(version) + ": this program reads version " + std::to_string(kManifestVersion) +
-          (version < kManifestVersion ? "; a nasbackup wrote it that had no digests yet" : "; a newer nasbackup wrote it"));
+          (version < kOldestManifestVersion ? "; a nasbackup wrote it that had no digests yet" : "; a newer nasbackup wrote it"));
 }
 
 void read_options(const Fields& options, Manifest& manifest) {
@@ -177,7 +192,7 @@ ManifestParent read_parent(const Fields& fields, const std::string& child) {
   return parent;
 }
 
-void read_head(const Fields& top, const std::string& where, Manifest& manifest) {
+void read_head(const Fields& top, const std::string& where, unsigned version, Manifest& manifest) {
   manifest.set = top.text("set");
   manifest.time = top.text("time");
   if (!is_file_name(manifest.set)) top.fail("set", "is not the name of a set");
@@ -189,6 +204,7 @@ void read_head(const Fields& top, const std::string& where, Manifest& manifest) 
     throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full' and 'increment'");
   if (top.is_null("parent") != (manifest.kind == kFull)) top.fail("parent", "does not fit the kind");
   if (!top.is_null("parent")) manifest.parent = read_parent(top.object("parent"), manifest.set);
+  if (version > 2) manifest.checkpoint = top.text("checkpoint");
   manifest.consistency = top.text("consistency");
   if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
     top.fail("consistency", "is neither 'crash' nor 'filesystem'");
@@ -216,6 +232,12 @@ void check_files(const Fields& top, const Manifest& manifest) {
   for (const auto& file : manifest.files) add(file.name, file.size, 0);
 }
 
+/// An image stands on one of the parent's, and so only in an increment.
+void check_chain(const Fields& top, const Manifest& manifest) {
+  for (const ManifestDisk& disk : manifest.disks)
+    if (!disk.parent_file.empty() && !manifest.parent) top.fail("disks", "stand on a parent, which the set does not have");
+}
+
 ManifestSeal read_seal(const Fields& fields, const std::string& where) {
   ManifestSeal seal;
   seal.sha256 = fields.hex<32>("sha256");
@@ -240,11 +262,11 @@ void check_encryption(const Fields& top, const Manifest& manifest) {
 
 Manifest read_fields(const Json& json, const std::string& where) {
   const Fields top(json, where + ": ");
-  check_version(top, where);
+  const unsigned version = read_version(top, where);
   Manifest manifest;
-  read_head(top, where, manifest);
+  read_head(top, where, version, manifest);
   top.each("disks", kMaxManifestDisks,
-           [&](const Json& disk, const std::string& at) { manifest.disks.push_back(read_disk(Fields(disk, at))); });
+           [&](const Json& disk, const std::string& at) { manifest.disks.push_back(read_disk(Fields(disk, at), version)); });
   top.each("files", kMaxManifestFiles, [&](const Json& file, const std::string& at) {
     const Fields fields(file, at);
     manifest.files.push_back({fields.file_name("name"), fields.size("size"), fields.hex<32>("sha256")});
@@ -257,6 +279,7 @@ Manifest read_fields(const Json& json, const std::string& where) {
   });
   manifest.seal = read_seal(top.object("seal"), where);
   check_files(top, manifest);
+  check_chain(top, manifest);
   check_encryption(top, manifest);
   return manifest;
 }

@@ -83,6 +83,10 @@ class PartialSet {
   /// Writes a small file; it is on the disk when this returns. Throws Fault(target_full) or Fault(failed).
   void add_file(const std::string& name, std::string_view content);
 
+  /// The target, and DIR/VM, whose lock it holds.
+  const Directory& root() const noexcept { return root_; }
+  const Directory& vm() const noexcept { return *vm_; }
+
   /// TargetLock::refresh().
   void refresh() { lock_.refresh(); }
 

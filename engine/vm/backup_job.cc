@@ -82,7 +82,8 @@ PullJob::~PullJob() {
 
 /// What is left of it the guard deletes.
 void PullJob::delete_checkpoint_quietly() noexcept {
-  if (!state_.checkpoint.load()) return;
+  if (!has_checkpoint_) return;
+  state_.checkpoint.store(true);
   try {
     if (!domain_.connected()) domain_.reconnect();
     if (delete_checkpoint(domain_, options_.checkpoint)) state_.checkpoint.store(false);
@@ -112,7 +113,7 @@ void PullJob::prepare(const DomainDescription& description, const std::vector<Do
   for (const DomainDisk& disk : disks) {
     const std::uint64_t size = domain_.disk_size(disk.target);
     worst_case_ += worst_case_scratch(size);
-    exports_.push_back({disk, size, {}, {}});
+    exports_.push_back({disk, size, {}, {}, {}});
   }
   begun_ = true;
   places_ = choose_job_places(description, options_.run_id, options_.scratch_dir);
@@ -132,16 +133,28 @@ void PullJob::publish_identity() {
 void PullJob::ask_libvirt(const DomainDescription& description, const std::vector<DomainDisk>& disks) {
   std::vector<BackupDisk> wanted;
   for (const DomainDisk& disk : disks) {
-    wanted.push_back({disk.target, places_.scratch_dir + "/" + scratch_name(options_.run_id, disk.target), {}});
+    const auto since = options_.since.find(disk.target);
+    wanted.push_back({disk.target, places_.scratch_dir + "/" + scratch_name(options_.run_id, disk.target), {},
+                      since == options_.since.end() ? "" : since->second, {}});
   }
   const std::string xml = pull_job_xml(places_.socket, wanted);
   const std::string checkpoint =
       options_.checkpoint.empty() ? std::string() : checkpoint_xml(options_.checkpoint, disks, description.disks);
+  refuse_known_checkpoint();
   state_.guest_job.store(true);
-  if (!checkpoint.empty()) state_.checkpoint.store(true);
+  has_checkpoint_ = !checkpoint.empty();
+  state_.checkpoint.store(has_checkpoint_);
   if (virDomainBackupBegin(domain_.get(), xml.c_str(), checkpoint.empty() ? nullptr : checkpoint.c_str(), 0) < 0) {
     throw_libvirt("domain " + domain_.name(), "the backup job cannot begin");
   }
+}
+
+/// What is there already is not ours, and must not be deleted with the job.
+void PullJob::refuse_known_checkpoint() {
+  if (options_.checkpoint.empty()) return;
+  for (const std::string& name : checkpoint_names(domain_))
+    if (name == options_.checkpoint)
+      throw Fault(FaultKind::source, "domain " + domain_.name() + ": the checkpoint " + name + " is there already");
 }
 
 void PullJob::thaw_or_fail() {
@@ -158,7 +171,9 @@ void PullJob::note_exports() {
   for (JobExport& out : exports_) {
     out.export_name = out.disk.target;
     for (const BackupDisk& disk : job.disks) {
-      if (disk.target == out.disk.target) out.export_name = disk.export_name;
+      if (disk.target != out.disk.target) continue;
+      out.export_name = disk.export_name;
+      if (!disk.since.empty()) out.bitmap = "qemu:dirty-bitmap:" + disk.bitmap;
     }
     out.uri = nbd_uri(places_.socket, out.export_name);
   }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@ struct PullJobOptions {
   bool quiesce = false;
   std::chrono::seconds quiesce_timeout{10};
   std::string checkpoint;  ///< created with the job; empty: none
+  std::map<std::string, std::string> since = {};  ///< by target: the checkpoint since which the disk's changes are exported
 };
 
 /// A disk as the job hands it out.
@@ -34,7 +36,8 @@ struct JobExport {
   DomainDisk disk;
   std::uint64_t size = 0;  ///< bytes, as libvirt says
   std::string export_name;
-  std::string uri;  ///< nbd+unix:///vda?socket=…
+  std::string uri;     ///< nbd+unix:///vda?socket=…
+  std::string bitmap;  ///< the NBD context that tells what changed; empty: the disk is exported as a whole
 };
 
 /// What check() found that does not end the job.
@@ -66,8 +69,14 @@ class PullJob {
   /// down, QEMU killed, job ended by somebody, scratch nearly full, libvirtd away for more than ten seconds.
   JobCondition check();
 
+  /// Whether the checkpoint stays is decided from now on by whether the backup is there, and no longer by whoever watches us: to be
+  /// called before it is published, where somebody will look.
+  void entrust_checkpoint() noexcept { state_.checkpoint.store(false); }
   /// What was read is safe: the checkpoint stays. Without this it goes with the job.
-  void keep_checkpoint() noexcept { state_.checkpoint.store(false); }
+  void keep_checkpoint() noexcept {
+    state_.checkpoint.store(false);
+    has_checkpoint_ = false;
+  }
 
   /// Ends the job and removes what it left. Idempotent. Fault(source) when the job cannot be ended. An agent that never
   /// answered the freeze nor the thaw is a warning: the data is good, guest_frozen stays set, and the guard goes on asking.
@@ -78,6 +87,7 @@ class PullJob {
   void refuse_unfit_domain(const DomainDescription& description);
   void prepare(const DomainDescription& description, const std::vector<DomainDisk>& disks);
   void publish_identity();
+  void refuse_known_checkpoint();
   void ask_libvirt(const DomainDescription& description, const std::vector<DomainDisk>& disks);
   void delete_checkpoint_quietly() noexcept;
   void thaw_or_fail();
@@ -103,6 +113,7 @@ class PullJob {
   std::int64_t lost_since_ns_ = 0;
   std::int64_t next_thaw_ns_ = 0;
   std::int64_t next_used_ns_ = 0;
+  bool has_checkpoint_ = false;  ///< it was asked for, and is not to be kept as yet
   bool begun_ = false;  ///< the places exist or the job was asked for: there is something to undo
 };
 

@@ -41,6 +41,8 @@ std::string pull_job_xml(const std::string& socket, const std::vector<BackupDisk
     node.append_attribute("name") = disk.target.c_str();
     node.append_attribute("backup") = "yes";
     node.append_attribute("type") = "file";
+    node.append_attribute("backupmode") = disk.since.empty() ? "full" : "incremental";
+    if (!disk.since.empty()) node.append_attribute("incremental") = disk.since.c_str();
     node.append_child("scratch").append_attribute("file") = disk.scratch.c_str();
   }
   std::ostringstream out;
@@ -59,7 +61,8 @@ BackupDescription parse_backup(std::string_view xml) {
     if (std::string_view(node.attribute("backup").value()) != "yes") continue;
     const std::string target = node.attribute("name").value();
     const std::string name = node.attribute("exportname").as_string(target.c_str());
-    out.disks.push_back({target, node.child("scratch").attribute("file").value(), name});
+    out.disks.push_back({target, node.child("scratch").attribute("file").value(), name, node.attribute("incremental").value(),
+                         node.attribute("exportbitmap").value()});
   }
   return out;
 }

@@ -16,6 +16,8 @@ struct BackupDisk {
   std::string target;
   std::string scratch;      ///< path of the scratch file
   std::string export_name;  ///< of a running job; empty in a request: libvirt takes the target
+  std::string since;        ///< the checkpoint whose bitmap is exported with it; empty: none
+  std::string bitmap;       ///< the name under which it is; of a running job
 };
 
 struct BackupDescription {

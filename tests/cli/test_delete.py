@@ -228,14 +228,6 @@ class AChain(DeleteTest):
         self.assert_status(self.delete(made[1], "--force"), DONE)
         self.assert_left()
 
-    def test_is_not_restored_as_if_it_were_whole(self):
-        made = self.sets(2, (None, 0))
-        back = self.dir / "back"
-        back.mkdir()
-        for words in ("verify", made[1]), ("restore", made[1], "--to", back):
-            self.assert_one_line(self.run_command(*words), FAILED, f"is an increment of {made[0].name}")
-        self.assertEqual(list(back.iterdir()), [])
-
 
 class TheInfoOfADamagedSet(DeleteTest):
     def told(self, backup_set):

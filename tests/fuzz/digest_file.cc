@@ -45,9 +45,8 @@ class File {
     std::vector<PieceDigest> pieces;
     const std::uint64_t count = std::min(kMostPieces, reader.pieces());
     for (std::uint64_t number = 0; number < count;) {
-      const std::uint64_t end = std::min(count, std::max(number + 1, reader.zero_until(number)));
+      const std::uint64_t end = std::min(count, reader.run_until(number));
       for (; number < end; ++number) pieces.push_back(reader.at(number));
-      require(pieces.back().kind != PieceKind::parent, "no piece is left to a parent");
     }
     for (std::uint64_t back = count; back > 0; back -= std::min<std::uint64_t>(back, 977))
       require(reader.at(back - 1) == pieces[back - 1], "a piece is the same in any order");

@@ -106,6 +106,7 @@ class Maker {
       throw CallError(mode + " mode requires --bitmap-new");
     if (is_incremental(mode) && (compresses() || encrypts()))
       throw CallError("Incremental mode cannot be combined with compression or encryption");
+    if (mode == "incremental" && call_.bitmap_parent.empty()) throw CallError("incremental mode requires --bitmap-parent");
   }
 
   bool compresses() const { return call_.compress || zone_.compression; }
@@ -182,6 +183,7 @@ class Maker {
     backup.open_to_all = true;
     backup.stopped_disks = comma_list(call_.disk_paths);
     if (is_checkpointed()) backup.checkpoint = call_.bitmap_new;
+    if (call_.mode == "incremental") backup.named_parent = NamedParent{call_.bitmap_parent, comma_list(call_.parent_paths)};
     for (const std::string& pair : comma_list(call_.key_files))
       request.source_keys.push_back(place_of_file(pair.substr(pair.find(':') + 1)));
   }
@@ -196,7 +198,7 @@ class Maker {
 
 }  // namespace
 
-bool falls_back(const Call& call) { return is_incremental(call.mode); }
+bool asks_for_increment(const Call& call) { return is_incremental(call.mode); }
 
 Request make_call_request(const Call& call, const Zone& zone) { return Maker(call, zone).make(); }
 

@@ -15,7 +15,7 @@ namespace nasbackup::tools::cloudstack {
 /// Throws CallError for what the contract refuses, before anything is touched.
 Request make_call_request(const Call& call, const Zone& zone);
 
-/// Whether the call asks for an increment, for which a full backup is made instead.
-bool falls_back(const Call& call);
+/// Whether the call asks for an increment; a full backup may be made instead.
+bool asks_for_increment(const Call& call);
 
 }  // namespace nasbackup::tools::cloudstack

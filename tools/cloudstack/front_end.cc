@@ -35,15 +35,17 @@ std::string configuration_path() {
   return named != nullptr && *named != '\0' ? named : kDefaultConfiguration;
 }
 
-std::string size_text(const Call& call, const Zone& zone, std::uint64_t bytes) {
-  std::string text = falls_back(call) ? "INCREMENTAL_FALLBACK=true\n" : "";
+std::string size_text(const Call& call, const Zone& zone, const Json& result) {
+  const auto bytes = result["set_bytes"].get<std::uint64_t>();
+  const bool falls_back = asks_for_increment(call) && result["kind"] != "increment";
+  std::string text = falls_back ? "INCREMENTAL_FALLBACK=true\n" : "";  // [R9]
   if (zone.size_marker) text += fmt::format("BACKUP_SIZE_TOTAL={}\n", bytes);  // [R11]
   return text + fmt::format("{}\n", bytes);
 }
 
 /// What Java reads of a success.
 std::string success_text(const Call& call, const Zone& zone, const Json& result) {
-  if (result.contains("set_bytes")) return size_text(call, zone, result["set_bytes"].get<std::uint64_t>());
+  if (result.contains("set_bytes")) return size_text(call, zone, result);
   if (!result.contains("mount_point")) return {};
   return fmt::format("{}\n{} {}\n", result["mount_point"].get<std::string>(), result["total"].get<std::uint64_t>() / 1024,
                      result["used"].get<std::uint64_t>() / 1024);
@@ -67,6 +69,10 @@ int tell(const Call& call, const Zone& zone, const Request& request, const Json&
   if (result.contains("error")) return tell_failure(request, result, log);
   if (result.contains("warnings"))
     for (const Json& warning : result["warnings"]) log.line("warning: " + warning.get<std::string>());
+  if (result.contains("disks"))
+    for (const Json& disk : result["disks"])
+      if (disk["full_because"].is_string())
+        log.line(fmt::format("{}: a full backup of it: {}", disk["name"].get<std::string>(), disk["full_because"].get<std::string>()));
   const bool verified = result.contains("verified") && result["verified"] == "data";
   log.line(
       fmt::format("{} {}: done{}", call.operation, printable(request.storage->path), verified ? ", read back and compared" : ""));

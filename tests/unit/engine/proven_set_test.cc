@@ -148,7 +148,7 @@ TEST_F(ProvenSetTest, IsWhatWasWritten) {
       EXPECT_EQ(proven.damage(), std::vector<std::string>{});
       EXPECT_EQ(proven.encrypted(), encrypted);
       ASSERT_EQ(proven.manifest().disks.size(), 2u);
-      const auto digests = proven.digests_of(1);
+      const auto digests = proven.own_digests_of(1);
       std::string disk = read(base_ / "b.raw");
       disk.resize(digests->reader().pieces() * 65536);
       for (std::uint64_t piece = 0; piece < digests->reader().pieces(); ++piece) {
@@ -272,7 +272,7 @@ TEST_F(ProvenSetTest, HoldsNoDigestOfPlaintextWithoutAKey) {
   const fs::path set = make(true);
   const ProvenSet proven = open(set, {"right"});
   for (std::size_t disk = 0; disk < 2; ++disk) {
-    const auto digests = proven.digests_of(disk);
+    const auto digests = proven.own_digests_of(disk);
     EXPECT_EQ(digests->reader().kind(), digests::Kind::gmac_aes_256);
     std::string bytes = read(base_ / (disk == 0 ? "a.raw" : "b.raw"));
     bytes.resize(digests->reader().pieces() * 65536);

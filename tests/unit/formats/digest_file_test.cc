@@ -49,7 +49,7 @@ Written write(const std::vector<PieceDigest>& all, std::uint64_t step, std::uint
     const auto some = std::span(all).subspan(at, std::min<std::uint64_t>(step, all.size() - at));
     const bool zero = std::all_of(some.begin(), some.end(), [](const auto& piece) { return piece.kind == PieceKind::zero; });
     if (zero && step > 1)
-      writer.add_zeroes(some.size(), batch);
+      writer.add_absent(Absent::zero, some.size(), batch);
     else
       writer.add(some, batch);
     image.apply(batch);
@@ -116,7 +116,7 @@ TEST(DigestFile, OfAnEmptyDiskIsTiny) {
     MemoryImage image;
     WriteBatch batch;
     Writer writer(Kind::xxh3_128, kPiece, size, {});
-    writer.add_zeroes(pieces_of(size, kPiece), batch);
+    writer.add_absent(Absent::zero, pieces_of(size, kPiece), batch);
     writer.finish(batch);
     image.apply(batch);
     EXPECT_LT(image.bytes().size(), 200u);
@@ -211,9 +211,18 @@ TEST(DigestFile, OfRandomChangesNeverDoesHarm) {
   }
 }
 
-TEST(DigestFile, OfAParentsPiecesIsRefusedUntilThereAreIncrements) {
+TEST(DigestFile, OfAnIncrementTellsWhatItLeavesToItsParent) {
+  auto all = pieces(300, 7, 5);
+  for (std::size_t number = 40; number < 90; ++number) all[number] = {PieceKind::parent, {}};
+  const auto file = write(all);
+  Reader reader = reader_of(file.bytes);
+  for (std::uint64_t number = 0; number < all.size(); ++number) ASSERT_EQ(reader.at(number), all[number]) << number;
+  EXPECT_EQ(reader.run_until(41), 90u);
+}
+
+TEST(DigestFile, HasNoOtherKindsOfPieces) {
   auto file = write(pieces(300, 7, 5)).bytes;
-  file[88] = std::byte{2};
+  file[88] = std::byte{3};
   EXPECT_THROW(read_all(file), FormatError);
 }
 

@@ -88,7 +88,7 @@ class EveryLayout : public testing::TestWithParam<Format> {
       if (disk[at] != std::byte{0})
         layout_->store({GuestOffset(at), std::span(disk).subspan(at, end - at)}, batch);
       else
-        layout_->skip({GuestOffset(at), end - at}, batch);
+        layout_->skip({GuestOffset(at), end - at}, Absent::zero, batch);
       take(batch);
       at = end;
     }

@@ -38,7 +38,7 @@ Written write_random_disk(std::uint64_t size, std::uint64_t cluster, double dens
       for (auto& byte : data) byte = static_cast<std::byte>(random() | 1);
       layout.store({GuestOffset(at * cluster), data}, batch);
     } else {
-      layout.skip({GuestOffset(at * cluster), run * cluster}, batch);
+      layout.skip({GuestOffset(at * cluster), run * cluster}, Absent::zero, batch);
     }
     out.image.apply(batch);
     at += run;

@@ -23,6 +23,7 @@ std::vector<WorkItem> split(std::uint64_t size, const std::vector<Extent>& exten
 
 Extent data(std::uint64_t from, std::uint64_t length) { return {{GuestOffset(from), length}, ExtentKind::data}; }
 Extent zero(std::uint64_t from, std::uint64_t length) { return {{GuestOffset(from), length}, ExtentKind::zero}; }
+Extent parent(std::uint64_t from, std::uint64_t length) { return {{GuestOffset(from), length}, ExtentKind::parent}; }
 
 TEST(ExtentSplitter, SplitsAtItemBoundariesAndKeepsTheTail) {
   const auto items = split(950, {data(0, 950)});
@@ -51,12 +52,23 @@ TEST(ExtentSplitter, MakesOneItemOfZeroesHoweverManyExtentsTellOfThem) {
 TEST(ExtentSplitter, CutsZeroesThatAreBounded) {
   ExtentSplitter splitter(100050, kCluster, kItem, 30000);
   std::vector<WorkItem> items;
-  splitter.add(data(50000, 100), items);
+  for (const Extent& extent : {zero(0, 50000), data(50000, 100), zero(50100, 49950)}) splitter.add(extent, items);
   splitter.finish(items);
   ASSERT_EQ(items.size(), 5u);
   EXPECT_EQ(items[1].range, (GuestRange{GuestOffset(30000), 20000}));
   EXPECT_EQ(items[2].kind, ExtentKind::data);
   EXPECT_EQ(items[4].range, (GuestRange{GuestOffset(80100), 19950}));
+}
+
+TEST(ExtentSplitter, ReadsAClusterThatIsPartlyZeroAndPartlyAsInTheParent) {
+  const auto items = split(1000, {parent(0, 250), zero(250, 400), parent(650, 350)});
+  ASSERT_EQ(items.size(), 5u);
+  const ExtentKind kinds[] = {ExtentKind::parent, ExtentKind::data, ExtentKind::zero, ExtentKind::data, ExtentKind::parent};
+  const std::uint64_t ends[] = {200, 300, 600, 700, 1000};
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    EXPECT_EQ(items[i].kind, kinds[i]) << i;
+    EXPECT_EQ(items[i].range.end().value, ends[i]) << i;
+  }
 }
 
 TEST(ExtentSplitter, MakesNothingOfAnEmptyDisk) { EXPECT_TRUE(split(0, {}).empty()); }
@@ -66,11 +78,11 @@ TEST(ExtentSplitter, CoversEveryByteOnceInOrderWhateverTheExtents) {
   for (int round = 0; round < 500; ++round) {
     const std::uint64_t size = 1 + random() % 5000;
     std::vector<Extent> extents;
-    std::vector<bool> holds_data(size);
+    std::vector<ExtentKind> kinds(size);
     for (std::uint64_t at = 0; at < size;) {
       const std::uint64_t length = std::min<std::uint64_t>(1 + random() % 700, size - at);
-      extents.push_back(random() % 2 != 0 ? data(at, length) : zero(at, length));
-      for (std::uint64_t i = at; i < at + length; ++i) holds_data[i] = extents.back().kind == ExtentKind::data;
+      extents.push_back({{GuestOffset(at), length}, static_cast<ExtentKind>(random() % 3)});
+      for (std::uint64_t i = at; i < at + length; ++i) kinds[i] = extents.back().kind;
       at += length;
     }
     std::uint64_t at = 0, sequence = 0;
@@ -79,9 +91,9 @@ TEST(ExtentSplitter, CoversEveryByteOnceInOrderWhateverTheExtents) {
       ASSERT_EQ(item.sequence, sequence++);
       ASSERT_GT(item.range.length, 0u);
       ASSERT_EQ(at % kCluster, 0u);
-      const bool zeroes = item.kind == ExtentKind::zero;
-      ASSERT_TRUE(zeroes || item.range.length <= kItem);
-      for (std::uint64_t i = at; i < at + item.range.length; ++i) ASSERT_FALSE(zeroes && holds_data[i]) << i;
+      const bool absent = item.kind != ExtentKind::data;
+      ASSERT_TRUE(absent || item.range.length <= kItem);
+      for (std::uint64_t i = at; i < at + item.range.length; ++i) ASSERT_FALSE(absent && kinds[i] != item.kind) << i;
       at += item.range.length;
     }
     ASSERT_EQ(at, size);

@@ -49,6 +49,10 @@ Manifest example() {
                      7,
                      5,
                      3,
+                     0,
+                     "",
+                     "",
+                     true,
                      "6d2a3c7e-0000-4000-8000-000000000002",
                      {"root.8f2c.qcow2.digests", 160, kDigestsGmac, 65536, std::string(64, 'a')}},
                     {"vdb",
@@ -63,8 +67,13 @@ Manifest example() {
                      8,
                      0,
                      512,
+                     0,
+                     "",
+                     "raw cannot hold a bitmap",
+                     false,
                      "6d2a3c7e-0000-4000-8000-000000000003",
                      {"datadisk.9a11.qcow2.digests", 200, kDigestsGmac, 1 << 20, std::string(64, 'b')}}};
+  manifest.checkpoint = "nasbackup-0011223344556677-0123456789abcdef";
   manifest.files = {{"domain-config.xml", 4000, std::string(64, 'c')}};
   manifest.warnings = {"the agent did not answer"};
   manifest.seal.keys = {wrapping(1), wrapping(2)};
@@ -153,8 +162,34 @@ TEST(Manifest, NamesWhatIsWrongAndWhere) {
 
 TEST(Manifest, OfALaterVersionIsNotCalledDamaged) {
   auto json = example_json();
-  json["version"] = 3;
+  json["version"] = kManifestVersion + 1;
   EXPECT_FAULT(FaultKind::failed, parse(json));
+}
+
+TEST(Manifest, OfVersionTwoHasNeitherIncrementsNorCheckpoints) {
+  auto json = example_json();
+  json["version"] = 2;
+  json.erase("checkpoint");
+  for (auto& disk : json["disks"])
+    for (const char* key : {"parent_bytes", "parent_file", "full_because", "has_bitmap"}) disk.erase(key);
+  Manifest expected = example();
+  expected.checkpoint.clear();
+  for (ManifestDisk& disk : expected.disks) {
+    disk.full_because.clear();
+    disk.has_bitmap = false;
+  }
+  EXPECT_EQ(without_seal(parse(json)), expected);
+}
+
+TEST(Manifest, WithAnImageOnAParentThatTheSetDoesNotHaveIsDamaged) {
+  auto json = example_json();
+  json["disks"][0]["parent_file"] = "root.8f2c.qcow2";
+  EXPECT_FAULT(FaultKind::damaged, parse(json));
+  json["kind"] = "increment";
+  json["parent"] = parent_of("2026.03.08.07.05.01");
+  EXPECT_EQ(parse(json).disks[0].parent_file, "root.8f2c.qcow2");
+  json["disks"][0]["parent_file"] = "../root.8f2c.qcow2";
+  EXPECT_FAULT(FaultKind::damaged, parse(json));
 }
 
 TEST(Manifest, OfAnEarlierVersionIsNotCalledDamaged) {
@@ -188,6 +223,7 @@ TEST(Manifest, WithAnyValueOfAnotherTypeIsDamaged) {
       EXPECT_FAULT(FaultKind::damaged, parse(changed)) << key << other;
     }
     for (const auto& [key, value] : json["disks"][0].items()) {
+      if (value.is_boolean() && other.is_boolean()) continue;
       auto changed = json;
       changed["disks"][0][key] = other;
       EXPECT_FAULT(FaultKind::damaged, parse(changed)) << key << other;

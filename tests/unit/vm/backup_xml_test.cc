@@ -13,8 +13,22 @@ TEST(BackupXml, AsksForAPullJobOverAUnixSocket) {
   const std::string xml = pull_job_xml("/run/s.sock", {{"vda", "/scratch/vda", ""}});
   EXPECT_NE(xml.find("<domainbackup mode=\"pull\">"), std::string::npos) << xml;
   EXPECT_NE(xml.find("<server transport=\"unix\" socket=\"/run/s.sock\" />"), std::string::npos) << xml;
-  EXPECT_NE(xml.find("<disk name=\"vda\" backup=\"yes\" type=\"file\">"), std::string::npos) << xml;
+  EXPECT_NE(xml.find("<disk name=\"vda\" backup=\"yes\" type=\"file\" backupmode=\"full\">"), std::string::npos) << xml;
   EXPECT_NE(xml.find("<scratch file=\"/scratch/vda\" />"), std::string::npos) << xml;
+}
+
+TEST(BackupXml, AsksForTheChangesOfADiskSinceACheckpoint) {
+  const std::string xml = pull_job_xml("/run/s.sock", {{"vda", "/scratch/vda", "", "cp 1", ""}, {"vdb", "/scratch/vdb", ""}});
+  EXPECT_NE(xml.find("<disk name=\"vda\" backup=\"yes\" type=\"file\" backupmode=\"incremental\" incremental=\"cp 1\">"),
+            std::string::npos)
+      << xml;
+  EXPECT_NE(xml.find("<disk name=\"vdb\" backup=\"yes\" type=\"file\" backupmode=\"full\">"), std::string::npos) << xml;
+  const BackupDescription job = parse_backup(
+      "<domainbackup mode='pull'><server transport='unix' socket='/s'/><disks>"
+      "<disk name='vda' backup='yes' type='file' backupmode='incremental' incremental='cp' exportbitmap='backup-vda'/>"
+      "</disks></domainbackup>");
+  EXPECT_EQ(job.disks.at(0).since, "cp");
+  EXPECT_EQ(job.disks.at(0).bitmap, "backup-vda");
 }
 
 TEST(BackupXml, SurvivesEveryCharacterInAPath) {
