@@ -16,7 +16,7 @@
 #include "engine/vm/backup_job.h"
 #include "engine/vm/checkpoint.h"
 #include "engine/vm/leftovers.h"
-#include "engine/vm/secret.h"
+#include "engine/vm/stored_secret.h"
 
 namespace nasbackup {
 
@@ -186,10 +186,13 @@ void take_source_secrets(BackupOptions& options) {
   if (!options.stopped_disks || options.source_secrets.empty()) return;
   const std::optional<vm::Domain> domain = find_domain(options);
   if (domain && domain->state().active()) return;
-  for (const std::string& uuid : options.source_secrets)
-    vm::with_secret_value(options.connect, uuid, [&](std::span<const std::byte> value) {
-      options.source_keys.push_back(Passphrase::from_bytes(value.data(), value.size()));
-    });
+  const vm::Connection connection(options.connect);
+  for (const std::string& uuid : options.source_secrets) {
+    std::string why_not;
+    const std::optional<crypto::Secret> value = vm::secret_value(connection.get(), {uuid}, why_not);
+    if (!value) throw Fault(FaultKind::wrong_key, "libvirt secret " + uuid + ": " + why_not);
+    options.source_keys.push_back(Passphrase::from_bytes(value->bytes().data(), value->bytes().size()));
+  }
 }
 
 JobReport backup_domain(BackupRun& run) {

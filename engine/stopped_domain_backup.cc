@@ -8,6 +8,7 @@
 
 #include "engine/domain_files.h"
 #include "engine/domain_watch.h"
+#include "engine/storage_keys.h"
 #include "engine/vm/disks_in_use.h"
 #include "engine/vm/leftovers.h"
 
@@ -38,9 +39,21 @@ void refuse_disks_of_others(BackupRun& run, const Disks& disks) {
       throw Fault(FaultKind::source, disk.target + ": " + disk.at_rest.location + ": in use by domain " + user->domain);
 }
 
-void add_disks(BackupRun& run, const Disks& disks) {
+/// Its key comes from libvirt, as it does when the domain runs.
+std::string rbd_location(BackupRun& run, const vm::Domain& domain, const vm::DomainDisk& disk) {
+  const vm::RbdDisk& rbd = *disk.at_rest.rbd;
+  std::string why_not;
+  std::optional<crypto::Secret> key;
+  if (!rbd.user.empty()) key = vm::secret_value(domain.connection(), rbd.key, why_not);
+  if (!why_not.empty())
+    run.note(disk.target + ": the key of client." + rbd.user +
+             " is sought where Ceph keeps it: libvirt does not tell it: " + why_not);
+  return rbd_location_of(rbd, key ? key->bytes() : std::span<const std::byte>(), run.transfer().storage_keys());
+}
+
+void add_disks(BackupRun& run, const vm::Domain& domain, const Disks& disks) {
   for (const vm::DomainDisk& disk : disks) {
-    SourcePlace place{disk.at_rest.location, disk.at_rest.format};
+    SourcePlace place{disk.at_rest.rbd ? rbd_location(run, domain, disk) : disk.at_rest.location, disk.at_rest.format};
     place.plaintext_allowed = run.options().allow_plaintext;
     place.backing = disk.at_rest.backing;
     set::ManifestDisk entry = manifest_entry(disk);
@@ -111,7 +124,7 @@ JobReport backup_stopped_domain(BackupRun& run, vm::Domain found) {
   tell_of_state(run, *domain, state);
   refuse_disks_of_others(run, disks);
   keep_texts_and_firmware(run, *domain, description);
-  add_disks(run, disks);
+  add_disks(run, *domain, disks);
   copy_watched(run, domain);
 
   set::Manifest manifest;

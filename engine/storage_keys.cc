@@ -80,16 +80,18 @@ std::string without_key(std::string location, StorageKeys& keys) {
   return is_rbd_location(location) ? take_storage_keys(location.data(), keys) : location;
 }
 
-std::string rbd_location_of(const RbdDisk& disk, StorageKeys& keys) {
+std::string rbd_location_of(const vm::RbdDisk& disk, std::span<const std::byte> key, StorageKeys& keys) {
   RbdLocation location;
   read_name(disk.name, location);
+  location.snapshot = disk.snapshot;
   location.user = disk.user;
   location.conf = disk.conf;
-  if (!disk.key.empty()) location.stored_key = keep(base64(disk.key), keys);
+  if (!key.empty()) location.stored_key = keep(base64(key), keys);
   std::string monitors;
   for (const std::string& monitor : disk.monitors) monitors += (monitors.empty() ? "" : ";") + monitor;
   if (!monitors.empty()) location.options.emplace_back("mon_host", monitors);
-  location.options.emplace_back("auth_supported", disk.key.empty() ? "none" : "cephx;none");
+  // What Ceph itself would choose for a client without a name, libvirt leaves to it too.
+  if (!disk.user.empty()) location.options.emplace_back("auth_supported", "cephx;none");
   return to_string(location);
 }
 

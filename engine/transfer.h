@@ -56,6 +56,8 @@ class Transfer {
   void fail(std::exception_ptr failure) { job_.fail(failure); }
   /// The limit does harm: from now on reading is as fast as it can be.
   void lift_limit();
+  /// Of the rbd: locations to come; more may be added until run().
+  StorageKeys& storage_keys() noexcept { return options_.storage_keys; }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
   /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is

@@ -4,6 +4,7 @@
 import statistics_of as stats
 from contests import OURS, SMALL_MEMORY
 from goal import Goal, against, alone, mebibytes
+import call_contest as call
 import increment_contest as increments
 import limit_contest
 import transform_goals
@@ -72,9 +73,16 @@ def limit_goals():
     yield alone("limit", "GroupOfTwo", group, 3, "%", "one killed: a second later the other's rate is off by", stats.figure("takeover_off"))
 
 
+def call_goals():
+    for measure, limit, what in ((stats.seconds, 0.3, "its five-second poll included"), (call.without_poll, 0.9, "its poll taken off")):
+        yield Goal("call", f"nasbackup.sh: against the script's way, {what}", "VmCall", limit, ours=call.OURS, rival=call.SCRIPT, measure=measure)
+    yield Goal("call", "nasbackup.sh -c --verify: against the script's way", "VmCallCompress", 0.08, ours=call.OURS + " -c --verify",
+               rival=call.SCRIPT + " -c --verify")
+
+
 def all_goals():
-    return [*time_goals(), *increment_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *transform_goals.transform_goals(),
-            *trust_goals.trust_goals()]
+    return [*time_goals(), *increment_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *call_goals(),
+            *transform_goals.transform_goals(), *trust_goals.trust_goals()]
 
 
 def numbers_of(goal, results):

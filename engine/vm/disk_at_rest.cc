@@ -22,11 +22,13 @@ std::string format_of(const std::string& named, const pugi::xml_node& encryption
   return encryption ? "luks" : "raw";
 }
 
-/// In <source> since libvirt 3.9, in <disk> before.
-pugi::xml_node encryption_of(const pugi::xml_node& layer) {
-  const pugi::xml_node inside = layer.child("source").child("encryption");
-  return inside ? inside : layer.child("encryption");
+/// <encryption>, <auth>: in <source> since libvirt 3.9, in <disk> before.
+pugi::xml_node in_source_or_beside(const pugi::xml_node& layer, const char* name) {
+  const pugi::xml_node inside = layer.child("source").child(name);
+  return inside ? inside : layer.child(name);
 }
+
+pugi::xml_node encryption_of(const pugi::xml_node& layer) { return in_source_or_beside(layer, "encryption"); }
 
 std::string path_of(const pugi::xml_node& layer) {
   const std::string type = attribute(layer, "type");
@@ -34,13 +36,32 @@ std::string path_of(const pugi::xml_node& layer) {
   return type == "block" ? attribute(layer.child("source"), "dev") : std::string();
 }
 
-void place_on_network(const pugi::xml_node& source, DiskAtRest& disk) {
-  const std::string protocol = attribute(source, "protocol");
+std::string monitor_of(const pugi::xml_node& host) {
+  const std::string name = attribute(host, "name"), port = attribute(host, "port");
+  const bool bare_ipv6 = name.find(':') != std::string::npos && !name.starts_with('[');
+  return (bare_ipv6 ? "[" + name + "]" : name) + (port.empty() ? "" : ":" + port);
+}
+
+void place_in_ceph(const pugi::xml_node& node, DiskAtRest& disk) {
+  if (disk.format != "raw") {
+    disk.obstacle = "a format within a Ceph image cannot be read: " + disk.format;
+    return;
+  }
+  const pugi::xml_node source = node.child("source"), auth = in_source_or_beside(node, "auth"), secret = auth.child("secret");
+  RbdDisk rbd;
+  rbd.name = attribute(source, "name");
+  rbd.snapshot = attribute(source.child("snapshot"), "name");
+  for (const pugi::xml_node& host : source.children("host")) rbd.monitors.push_back(monitor_of(host));
+  rbd.user = attribute(auth, "username");
+  rbd.key = {attribute(secret, "uuid"), attribute(secret, "usage")};
+  rbd.conf = attribute(source.child("config"), "file");
+  disk.rbd = std::move(rbd);
+}
+
+void place_on_nbd_server(const pugi::xml_node& source, DiskAtRest& disk) {
   const pugi::xml_node host = source.child("host");
   const std::string transport = host.attribute("transport").as_string("tcp");
-  if (protocol != "nbd") {
-    disk.obstacle = protocol + " disks cannot be read while the VM is shut off";
-  } else if (attribute(source, "tls") == "yes") {
+  if (attribute(source, "tls") == "yes") {
     disk.obstacle = "its NBD server wants TLS, for which only libvirt knows the certificates";
   } else if (disk.format != "raw") {
     disk.obstacle = "a format within an NBD export cannot be read: " + disk.format;
@@ -53,6 +74,17 @@ void place_on_network(const pugi::xml_node& source, DiskAtRest& disk) {
   }
 }
 
+void place_on_network(const pugi::xml_node& node, DiskAtRest& disk) {
+  const pugi::xml_node source = node.child("source");
+  const std::string protocol = attribute(source, "protocol");
+  if (protocol == "nbd")
+    place_on_nbd_server(source, disk);
+  else if (protocol == "rbd")
+    place_in_ceph(node, disk);
+  else
+    disk.obstacle = protocol + " disks cannot be read while the VM is shut off";
+}
+
 void place(const pugi::xml_node& node, DiskAtRest& disk) {
   const std::string type = attribute(node, "type");
   const pugi::xml_node source = node.child("source");
@@ -61,7 +93,7 @@ void place(const pugi::xml_node& node, DiskAtRest& disk) {
   } else if (source.child("slices")) {
     disk.obstacle = "it is a slice of its file, which only QEMU can read";
   } else if (type == "network") {
-    place_on_network(source, disk);
+    place_on_network(node, disk);
   } else if (type == "file" || type == "block") {
     disk.location = path_of(node);
     if (disk.location.empty()) disk.obstacle = "it has no medium";

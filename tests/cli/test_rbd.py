@@ -13,6 +13,7 @@ import unittest
 from cli import *
 
 import ceph
+import exposure
 import rbd
 
 WEAK = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
@@ -399,16 +400,6 @@ class Target(RbdTest):
 class TheKey(RbdTest):
     """Of the cluster's client, which stands on the command line of our caller."""
 
-    @staticmethod
-    def command_lines():
-        found = {}
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                found[process.name] = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            except OSError:
-                pass
-        return found
-
     def test_is_in_no_command_line_log_message_or_file(self):
         key = cluster.key.encode()
         image = self.make_image(size=4 * MIB, pieces=((0, 4 * MIB),))
@@ -417,13 +408,9 @@ class TheKey(RbdTest):
                              "--progress=json")
         # Between the exec, which is our caller's, and our first instruction nobody can hide it.
         wait_until("it has begun", lambda: b"key=xxxx" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
-        looks = 0
-        while process.poll() is None:
-            lines = self.command_lines()
-            self.assertFalse([name for name, line in lines.items() if key in line])
-            looks += str(process.pid) in lines and b"rbd:rbd/" in lines[str(process.pid)]
-            time.sleep(0.02)
-        self.assertGreater(looks, 0)
+        looks, seen = exposure.watch(key, lambda: process.poll() is None)
+        self.assertEqual(seen, {})
+        self.assertGreater(looks, 1)
         ended = self.finish(process)
         self.assert_status(ended, DONE)
         places = {"stdout": ended.stdout.encode(), "stderr": ended.stderr.encode(), "log": log.read_bytes()}
@@ -439,26 +426,10 @@ class TheKey(RbdTest):
         process = self.begin("convert", cluster.location(image), self.image, "-b", "4M", user=65534, group=65534, extra_groups=[])
         self.wait_until_it_writes(process)
         supervisor, worker = process.pid, children(process.pid)[-1]
-        held = {pid: self.memory_holds(pid, cluster.key.encode()) for pid in (supervisor, worker)}
+        held = {pid: exposure.memory_holds(pid, cluster.key.encode()) for pid in (supervisor, worker)}
         # The worker needs it, and writes no core file: the kernel gives the /proc files of such a process to root.
         self.assertEqual(held, {supervisor: False, worker: True})
         self.assertEqual([os.stat(f"/proc/{pid}/maps").st_uid for pid in (supervisor, worker)], [0, 0])
-
-    @staticmethod
-    def memory_holds(pid, wanted):
-        with open(f"/proc/{pid}/mem", "rb", 0) as memory:
-            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                places, rights = line.split()[:2]
-                start, end = (int(place, 16) for place in places.split("-"))
-                if not rights.startswith("rw") or "[v" in line:
-                    continue
-                try:
-                    memory.seek(start)
-                    if wanted in memory.read(end - start):
-                        return True
-                except OSError:
-                    pass
-        return False
 
     def test_that_is_nobodys_is_refused(self):
         location = cluster.location("x", key=False) + ":stored_key=7"

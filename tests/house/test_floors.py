@@ -19,7 +19,7 @@ MAY_INCLUDE = {
     "engine/pipeline": {"engine/io", "throttle", "formats", "crypto"},
     "engine/serve": {"engine/pipeline", "engine/io", "throttle", "formats", "crypto"},
     "engine/set": {"engine/io", "formats", "crypto"},
-    "engine/vm": {"engine/io", "formats"},
+    "engine/vm": {"engine/io", "formats", "crypto"},
     # nasbackup.h and what implements it
     "engine": {"engine/serve", "engine/vm", "engine/set", "engine/pipeline", "engine/io", "throttle", "formats", "crypto"},
     "tools": set(),

@@ -124,6 +124,19 @@ def restore(image, volume, passphrase=None):
         run("rsync", "-az", image, volume)
 
 
+def restore_to_rbd(image, location, passphrase=None, exists=False):
+    """The same onto an RBD pool: from QCOW2 to a raw `rbd:` target, which is there when the VM is."""
+    run("qemu-img", "check", *opened(image, passphrase))
+    run("qemu-img", "convert", *(["-n"] if exists else []), *opened(image, passphrase), "-O", "raw", location)
+
+
+def opened(image, passphrase):
+    if passphrase is None:
+        return ["-f", "qcow2", image]
+    return ["--object", f"secret,id=sec0,file={passphrase}", "--image-opts",
+            f"driver=qcow2,encrypt.key-secret=sec0,file.driver=file,file.filename={image}"]
+
+
 def backup_file(place, number, volume):
     """The name under which Java looks for the backup of the volume with this path: root first, then datadisk [5]."""
     return os.path.join(place, f"{'datadisk' if number else 'root'}.{os.path.basename(volume)}.qcow2")

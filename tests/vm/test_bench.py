@@ -18,7 +18,7 @@ class CompareOverAVm(unittest.TestCase):
     def test_backs_a_vm_up_in_every_way(self):
         folder = Path(tempfile.mkdtemp(prefix="bench-test-", dir="/var/tmp"))
         self.addCleanup(shutil.rmtree, folder)
-        run = subprocess.run([ROOT / "bench" / "compare", "--only", "libvirt", "live-compress", "--data", "8M", "--runs", "1",
+        run = subprocess.run([ROOT / "bench" / "compare", "--only", "libvirt", "live-compress", "call", "--data", "8M", "--runs", "1",
                               "--patience", "0", "--dir", folder, "--tree", "/usr/share/perl",
                               "--json", folder / "out.json", "--build", NASBACKUP.parents[1]],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
@@ -31,8 +31,11 @@ class CompareOverAVm(unittest.TestCase):
             self.assertIsNone(one["reason"], one["name"])
             self.assertEqual(len(one["samples"]), 1, one["name"])
         self.assertEqual(len(results), 5)
-        for one in told["VmCompress"]["results"]:
-            self.assertIsNone(one["reason"], one["name"])
+        for contest in ("VmCompress", "VmCall", "VmCallCompress"):
+            for one in told[contest]["results"]:
+                self.assertIsNone(one["reason"], one["name"])
+        script = told["VmCall"]["results"][1]["samples"][0]
+        self.assertLess(script["report"]["poll_seconds"], script["seconds"])
 
 
 if __name__ == "__main__":

@@ -141,13 +141,13 @@ class AVmThatIsShutOff(StoppedTest):
         self.assert_status(self.backup(domain), WARNINGS, "saved memory")
         self.assert_same_as(domain, domain.disks[0])
 
-    def test_on_a_ceph_cluster_is_refused_by_name(self):
+    def test_behind_a_protocol_that_only_qemu_speaks_is_refused_by_name(self):
         domain = self.domain(start=False)
         xml = domain.xml().replace("</devices>", "<disk type='network' device='disk'><driver name='qemu' type='raw'/>"
-                                   "<source protocol='rbd' name='pool/image'><host name='192.0.2.1' port='6789'/></source>"
+                                   "<source protocol='gluster' name='volume/image'><host name='192.0.2.1'/></source>"
                                    "<target dev='vdr' bus='virtio'/></disk></devices>")
         domain.connection.defineXML(xml)
-        self.refused(domain, SOURCE, "vdr cannot be backed up: rbd.*--exclude vdr")
+        self.refused(domain, SOURCE, "vdr cannot be backed up: gluster.*--exclude vdr")
         self.assert_status(self.backup(domain, "--exclude", "vdr"), DONE)
 
     def test_on_an_nbd_server_is_read_from_there(self):

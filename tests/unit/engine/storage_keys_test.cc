@@ -38,19 +38,27 @@ TEST(StorageKeys, OfADomainsDiskAreBase64) {
                                          {14, "a2V5IG9mIGEgY2xpZW4="},
                                          {13, "a2V5IG9mIGEgY2xpZQ=="}}) {
     StorageKeys keys;
-    const RbdDisk disk{
-        "pool/space/image", {"10.0.0.1:6789", "[fd00::2]:6789"}, "libvirt", std::as_bytes(std::span(bytes)).first(length), ""};
-    const RbdLocation location = read_rbd_location(rbd_location_of(disk, keys));
-    EXPECT_EQ(location.pool + "|" + location.name_space + "|" + location.image + "|" + location.user, "pool|space|image|libvirt");
+    const vm::RbdDisk disk{"pool/space/image", "evening", {"10.0.0.1:6789", "[fd00::2]:6789"}, "libvirt", {}, "/etc/x.conf"};
+    const RbdLocation location = read_rbd_location(rbd_location_of(disk, std::as_bytes(std::span(bytes)).first(length), keys));
+    EXPECT_EQ(location.pool + "|" + location.name_space + "|" + location.image + "@" + location.snapshot,
+              "pool|space|image@evening");
+    EXPECT_EQ(location.user + "|" + location.conf, "libvirt|/etc/x.conf");
     EXPECT_EQ(location.options.front().second, "10.0.0.1:6789;[fd00::2]:6789");
     EXPECT_EQ(text_of(keys, location.stored_key), expected);
   }
 }
 
+TEST(StorageKeys, OfADomainsDiskThatNamesNoUserAreLeftToCeph) {
+  StorageKeys keys;
+  const std::string location = rbd_location_of({"pool/image", "", {"mon"}, "", {}, ""}, {}, keys);
+  EXPECT_EQ(location, "rbd:pool/image:mon_host=mon");
+  EXPECT_TRUE(keys.empty());
+}
+
 TEST(StorageKeys, NeedAnImagesName) {
   StorageKeys keys;
   for (const char* name : {"", "image", "/image", "pool/"})
-    EXPECT_ANY_THROW(rbd_location_of({name, {}, "", {}, ""}, keys)) << name;
+    EXPECT_ANY_THROW(rbd_location_of({name, "", {}, "", {}, ""}, {}, keys)) << name;
 }
 
 }  // namespace

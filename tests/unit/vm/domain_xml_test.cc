@@ -152,9 +152,26 @@ TEST(DiskAtRestXml, IsAnNbdExport) {
   EXPECT_NE(nbd("<host transport='rdma' name='nas'/>").obstacle, "");
 }
 
+TEST(DiskAtRestXml, IsAnImageOfACephCluster) {
+  const std::string hosts = "<host name='10.0.0.1' port='6789'/><host name='fd00::2' port='6790'/><host name='mon'/>";
+  const std::string auth = "<auth username='libvirt'><secret type='ceph' uuid='u'/></auth>";
+  for (const bool inside : {true, false}) {  // old libvirt: <auth> beside <source>
+    const std::string source = "<source protocol='rbd' name='p/i'>" + hosts + "<snapshot name='s'/><config file='/c'/>";
+    const DiskAtRest disk =
+        at_rest(shut_off_disk("network", source + (inside ? auth : "") + "</source>", "raw", inside ? "" : auth));
+    ASSERT_TRUE(disk.rbd && disk.obstacle.empty()) << disk.obstacle;
+    EXPECT_EQ(disk.rbd->monitors, (std::vector<std::string>{"10.0.0.1:6789", "[fd00::2]:6790", "mon"}));
+    EXPECT_EQ(disk.rbd->name + "@" + disk.rbd->snapshot + " " + disk.rbd->conf, "p/i@s /c");
+    EXPECT_EQ(disk.rbd->user + " " + disk.rbd->key.uuid, "libvirt u");
+  }
+  const DiskAtRest open = at_rest(shut_off_disk("network", "<source protocol='rbd' name='p/i'/>"));
+  EXPECT_TRUE(open.rbd && open.rbd->user.empty() && open.rbd->monitors.empty());
+}
+
 TEST(DiskAtRestXml, SaysWhatItCannotRead) {
   for (const std::string& disk :
-       {shut_off_disk("network", "<source protocol='rbd' name='p/i'/>"),
+       {shut_off_disk("network", "<source protocol='gluster' name='p/i'/>"),
+        shut_off_disk("network", "<source protocol='rbd' name='p/i'/>", "qcow2"),
         shut_off_disk("network", "<source protocol='nbd' tls='yes'/>"), shut_off_disk("volume", "<source pool='p' volume='v'/>"),
         shut_off_disk("nvme", "<source type='pci' namespace='1'/>"), shut_off_disk("file", "<source file='/a'/>", "vmdk"),
         shut_off_disk("file", ""), shut_off_disk("file", "<source/>"),
