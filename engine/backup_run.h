@@ -62,7 +62,7 @@ class BackupRun {
   /// Throws Fault(interrupted) when the job was asked to stop.
   void throw_if_stopped() const;
   void copy_disks();
-  /// Publishes the set (`manifest` with VM, consistency) and reports.
+  /// Publishes the set (`manifest` with VM, consistency; this run's warnings are added to those that it has) and reports.
   JobReport finish(set::Manifest manifest, double frozen_seconds);
 
  private:

@@ -147,6 +147,7 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
     entry.emplace(*ledger, run);
   }
   if (options.named_parent) plan = plan_named_increment(run, domain, disks);
+  if (plan.slot) run.transfer().share_slot(*plan.slot);
   JobReport report = copy_in_job(run, domain, disks, plan, entry ? entry->checkpoint() : options.checkpoint);
   if (entry) entry->keep();
   if (ledger) settle_checkpoints(run, domain, description.disks, *ledger);

@@ -125,6 +125,7 @@ class ParentSearch {
     const set::Manifest& manifest = proven.manifest();
     const Bitmaps usable = bitmaps_of(manifest);
     IncrementPlan plan;
+    plan.slot = proven.slot_for(options_, ring);
     bool any = false;
     for (const vm::DomainDisk& disk : disks_) {
       DiskPart& part = plan.disks[disk.target] = part_of(disk, manifest, usable);
@@ -257,9 +258,10 @@ std::set<std::string> needed(const std::vector<set::CatalogueSet>& sets, const s
   std::set<std::string> runs;
   bool newest = false, full = false;
   for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
-    if (!set->manifest || set->manifest->checkpoint != ledger.checkpoint_of(set->manifest->run)) continue;
+    const auto run = set->manifest ? ledger.run_of(set->manifest->checkpoint) : std::nullopt;
+    if (!run) continue;
     const bool is_full = set->manifest->kind == set::kFull;
-    if (!newest || (is_full && !full)) runs.insert(set->manifest->run);
+    if (!newest || (is_full && !full)) runs.insert(*run);
     newest = true;
     full = full || is_full;
   }

@@ -27,6 +27,7 @@ struct IncrementPlan {
   std::optional<set::ManifestParent> parent;  ///< nothing: all disks are stored as a whole
   std::string checkpoint;                     ///< of the parent
   std::map<std::string, DiskPart> disks;      ///< by target
+  std::optional<luks::SharedSlot> slot;       ///< of the parent's images, for those of the increment
 
   const std::string& parent_name() const noexcept;
   /// By target, the checkpoint since which the disk's changes are wanted.

@@ -279,6 +279,7 @@ struct DiskReport {
   std::string chosen;                    ///< what `auto` chose: "zlib:1 20 %, zlib:5 80 %"
   std::uint64_t compressed_clusters = 0;
   std::uint64_t compressed_bytes = 0;  ///< their streams
+  std::uint64_t copied_clusters = 0;   ///< of a merge, of the compressed ones: whose stream was copied and not encoded again
   std::uint64_t plain_clusters = 0;    ///< stored as they were: they did not shrink, or nothing is compressed
   std::string read_back;               ///< how the image was read to verify it, as in FileRead; empty: it was not
 };
@@ -312,6 +313,25 @@ struct VerifyOptions : TransferOptions {
   std::vector<std::shared_ptr<const Passphrase>> against_keys;  ///< each is tried, for those that are encrypted
   double sample = 1;  ///< the part of the data that is read, chosen at random; all else is looked at wholly
 };
+
+/// An increment and all that it stands on become one full set beside them. Its `source_keys` open them; without any `encrypt`
+/// does.
+struct MergeOptions : TransferOptions {
+  MergeOptions() { cluster_size = 0; }
+
+  std::string path;                     ///< of an increment: DIR/VM/TIME, or DIR/VM for its newest set
+  bool allow_plaintext = false;         ///< what is encrypted may be written unencrypted
+  std::uint64_t min_free = 1ull << 30;  ///< room that must be left on the target
+};
+
+struct MergeReport : JobReport {
+  std::vector<std::string> merged_from;  ///< names of the sets, the full one first
+};
+
+/// A cluster size of 0, and an empty compression, are those of the set. What it holds is compared with the digests of the whole
+/// chain; the sets that were there stay as they are. Throws Error: damaged when what is read is not what was backed up; nothing is
+/// published then.
+MergeReport merge(const MergeOptions& options, const JobControl& control);
 
 /// One thing that is wrong.
 struct Damage {

@@ -51,6 +51,8 @@ class Transfer {
   void fail(std::exception_ptr failure) { job_.fail(failure); }
   /// The limit does harm: from now on reading is as fast as it can be.
   void lift_limit() { limiter_.lift(); }
+  /// What is encrypted gets this slot, which other images have too. Before run().
+  void share_slot(luks::SharedSlot slot) { shared_slot_ = std::move(slot); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
   /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is
@@ -68,6 +70,7 @@ class Transfer {
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
   asio::awaitable<std::deque<DiskCopy>> build_all(const std::vector<TransferDisk>& disks);
   std::size_t most_at_once(const std::deque<DiskCopy>& copies) const;
+  void make_keys();
   void make_room_for_libraries(const std::vector<TransferDisk>& disks);
   std::uint64_t buffers() const noexcept { return buffers_of(options_) - libraries_; }
   void derive_again();
@@ -80,6 +83,7 @@ class Transfer {
   std::uint64_t libraries_ = 0;  // bytes of --memory that are neither for buffers nor what every run needs
   JobLoop job_;
   Limiter limiter_;
+  std::optional<luks::SharedSlot> shared_slot_;
   std::optional<JobKeys> keys_;                 // when the images are encrypted
   std::shared_ptr<luks::KeyRing> source_keys_;  // when sources may be
   std::vector<std::shared_ptr<ImageKey>> image_keys_;

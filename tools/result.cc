@@ -67,6 +67,7 @@ Json json_of(const DiskReport& disk) {
           {"chosen", text_or_null(disk.chosen)},
           {"compressed_clusters", disk.compressed_clusters},
           {"compressed_bytes", disk.compressed_bytes},
+          {"copied_clusters", disk.copied_clusters},
           {"plain_clusters", disk.plain_clusters},
           {"read_back", text_or_null(disk.read_back)},
           {"stages", disk.stages},
@@ -254,6 +255,13 @@ Json restore_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+Json merge_result(const Request& request, const JobControl& control) {
+  const MergeReport report = merge(with_passphrases(request.merge, request, control), control);
+  Json result = json_of(report, "set", report.set);
+  result["merged_from"] = report.merged_from;
+  return result;
+}
+
 Json delete_result(const Request& request, const JobControl& control) {
   const DeleteReport report = delete_sets(request.deletion, control);
   Json result = with_outcome(report.warnings.empty() ? Outcome::done : Outcome::done_with_warnings);
@@ -423,6 +431,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kTune) return tune_result(request, control);
     if (request.verb == kVerify) return verify_result(request, control);
     if (request.verb == kRestore) return restore_result(request, control);
+    if (request.verb == kMerge) return merge_result(request, control);
     if (request.verb == kCheck) return check_result(request, control);
     if (request.verb == kServe) return serve_result(request, control);
     if (request.verb == kDetails) return details_result(request);

@@ -92,6 +92,12 @@ std::string convert_text(const Request& request, const Json& result) {
                               : source + ": read, nothing kept");
 }
 
+std::string merge_text(const Json& result) {
+  std::string names;
+  for (const Json& set : result.at("merged_from")) names += (names.empty() ? "" : ", ") + printable(set.get<std::string>());
+  return job_text(result, word(result, "set") + ": merged from " + names);
+}
+
 std::string virtual_size_text(const Json& image) {
   if (image.at("virtual_size").is_null()) return "not known without the passphrase";
   return fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>());
@@ -345,6 +351,8 @@ std::string text_of(const Request& request, const Json& result) {
       return verify_text(result);
     case kRestore:
       return restore_text(request, result);
+    case kMerge:
+      return merge_text(result);
     case kDetails:
       return result["details"].dump(2) + "\n";
     case kDelete:
