@@ -42,6 +42,7 @@ class BackupRun {
   std::string run_id() const { return lifeline_->run_id(); }
   std::stop_token stop() const { return control_.stop; }
   const std::shared_ptr<Lifeline>& lifeline() const noexcept { return lifeline_; }
+  const JobControl& control() const noexcept { return control_; }
   Transfer& transfer() noexcept { return transfer_; }
 
   /// Claims the name and makes the partial set; for the null target only the claim. Throws Fault.

@@ -6,6 +6,7 @@
 #include "engine/nasbackup.h"
 #include "engine/set/deletion.h"
 #include "engine/set/removal.h"
+#include "engine/settle_checkpoints.h"
 #include "engine/translate_faults.h"
 
 namespace nasbackup {
@@ -28,6 +29,10 @@ DeleteReport delete_now(const DeleteOptions& options, const JobControl& control)
   deletion.stop = control.stop;
   for (const set::CatalogueSet& set : set::delete_sets(deletion, &lifeline->state()))
     report.sets.push_back({set.path, set.time, set.manifest ? set.manifest->kind : "", set.stored_bytes()});
+  if (!options.dry_run && !report.sets.empty()) {
+    const std::string path = report.sets.front().path;
+    settle_checkpoints_if_there(path.substr(0, path.rfind('/')), options.connect, deletion.note, &lifeline->state());
+  }
   return report;
 }
 

@@ -4,11 +4,13 @@
 // The backup of a running domain; see domain_backup.h. One that is shut off: stopped_domain_backup.cc.
 #include "engine/domain_backup.h"
 
+#include "engine/clean_sample.h"
 #include "engine/command_in_job.h"
 #include "engine/disk_paths_backup.h"
 #include "engine/domain_files.h"
 #include "engine/domain_watch.h"
 #include "engine/increment.h"
+#include "engine/settle_checkpoints.h"
 #include "engine/stopped_domain_backup.h"
 #include "engine/vm/backup_job.h"
 #include "engine/vm/checkpoint.h"
@@ -76,11 +78,12 @@ void wait_for_command(BackupRun& run, vm::PullJob& job, ChildProcess* command) {
 }
 
 /// Copies while the watch looks on. A reader often learns first that the job has ended, but only the job knows why.
-void copy_watched(BackupRun& run, vm::PullJob& job) {
+void copy_watched(BackupRun& run, vm::PullJob& job, const IncrementPlan& plan) {
   bool lifted = false;
   DomainWatch watch(run.transfer(), [&] { look_at(job, run, lifted); });
   try {
     run.copy_disks();
+    if (run.options().verify == VerifyLevel::data) check_clean_sample(run, plan, job.exports());
   } catch (const Fault& fault) {
     watch.end();
     if (fault.kind() == FaultKind::source) job.check();
@@ -109,7 +112,7 @@ JobReport copy_in_job(BackupRun& run, vm::Domain& domain, const std::vector<vm::
   const std::unique_ptr<ChildProcess> command = start_command(run, job->exports());
   keep_texts_and_firmware(run, job->domain(), domain.describe());
   add_disks(run, job->exports(), plan, !checkpoint.empty());
-  copy_watched(run, *job);
+  copy_watched(run, *job, plan);
   wait_for_command(run, *job, command.get());
   job->end();
   for (const std::string& line : job->warnings()) run.warn(line);
@@ -128,6 +131,20 @@ JobReport copy_in_job(BackupRun& run, vm::Domain& domain, const std::vector<vm::
   return report;
 }
 
+void settle(const BackupRun& run, vm::Domain& domain, const set::CheckpointLedger& ledger) {
+  const VmOnTarget vm{run.partial()->vm(), run.options().vm, run.run_id(), [&](const std::string& line) { run.note(line); }};
+  settle_checkpoints(vm, domain, domain.describe().disks, ledger);
+}
+
+/// The backup is there: what goes wrong now is the next run's.
+void settle_quietly(const BackupRun& run, vm::Domain& domain, const set::CheckpointLedger& ledger) {
+  try {
+    settle(run, domain, ledger);
+  } catch (const Fault& fault) {
+    run.note(fault.what());
+  }
+}
+
 JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   const BackupOptions& options = run.options();
   const vm::DomainDescription description = domain.describe();
@@ -142,15 +159,15 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
   std::optional<LedgerEntry> entry;
   if (options.chain != ChainPart::none) {
     ledger.emplace(run.partial()->root(), run.partial()->vm());
-    settle_checkpoints(run, domain, description.disks, *ledger);
+    settle(run, domain, *ledger);
     if (options.chain == ChainPart::increment) plan = plan_increment(run, domain, disks, *ledger);
     entry.emplace(*ledger, run);
   }
   if (options.named_parent) plan = plan_named_increment(run, domain, disks);
-  if (plan.slot) run.transfer().share_slot(*plan.slot);
+  if (plan.proven && plan.proven->slot()) run.transfer().share_slot(*plan.proven->slot());
   JobReport report = copy_in_job(run, domain, disks, plan, entry ? entry->checkpoint() : options.checkpoint);
   if (entry) entry->keep();
-  if (ledger) settle_checkpoints(run, domain, description.disks, *ledger);
+  if (ledger) settle_quietly(run, domain, *ledger);
   if (options.named_parent && plan.parent) drop_parent_checkpoint(run, domain, description.disks);
   return report;
 }

@@ -5,7 +5,6 @@
 #include "engine/increment.h"
 
 #include <algorithm>
-#include <set>
 
 #include "engine/luks_image.h"
 #include "engine/set/catalogue.h"
@@ -99,12 +98,15 @@ class ParentSearch {
     return bitmaps_of(*set.manifest).empty() ? set.name + ": the bitmaps of its checkpoint are missing or inconsistent" : "";
   }
 
-  /// libvirt is told of the checkpoint again when it has forgotten it.
+  /// libvirt is told of the checkpoint again when it has forgotten it, and forgets it again when it is of no use.
   Bitmaps bitmaps_of(const set::Manifest& manifest) {
     const std::vector<vm::DomainDisk> marked = with_bitmap(manifest, disks_);
     if (marked.empty()) return {};
-    if (!knows(domain_, manifest.checkpoint)) vm::redefine_checkpoint(domain_, manifest.checkpoint, marked, domain_.describe().disks);
-    return vm::usable_bitmaps(domain_, manifest.checkpoint);
+    const bool known = knows(domain_, manifest.checkpoint);
+    if (!known) vm::redefine_checkpoint(domain_, manifest.checkpoint, marked, domain_.describe().disks);
+    Bitmaps usable = vm::usable_bitmaps(domain_, manifest.checkpoint);
+    if (!known && usable.empty()) vm::forget_checkpoint(domain_, manifest.checkpoint);
+    return usable;
   }
 
   IncrementPlan try_plan_on(const set::CatalogueSet& set) {
@@ -117,21 +119,18 @@ class ParentSearch {
   }
 
   IncrementPlan plan_on(const set::CatalogueSet& set) {
-    const JobControl control{run_.stop(), run_.lifeline(), {}, {}, {}};
-    luks::KeyRing ring = ring_of(options_.encrypt ? std::vector{options_.encrypt} : std::vector<std::shared_ptr<const Passphrase>>{},
-                                 control.stop);
-    const ProvenSet proven({set.path, set.name}, ring, control);
-    refuse_damage(proven);
-    const set::Manifest& manifest = proven.manifest();
+    const auto proven = std::make_shared<const ParentSet>(run_, SetPlace{set.path, set.name});
+    refuse_damage(**proven);
+    const set::Manifest& manifest = (*proven)->manifest();
     const Bitmaps usable = bitmaps_of(manifest);
     IncrementPlan plan;
-    plan.slot = proven.slot_for(options_, ring);
     bool any = false;
     for (const vm::DomainDisk& disk : disks_) {
       DiskPart& part = plan.disks[disk.target] = part_of(disk, manifest, usable);
       any = any || !part.parent_file.empty();
     }
     if (!any) return plan;
+    plan.proven = proven;
     plan.parent = reference_to(manifest);
     plan.checkpoint = manifest.checkpoint;
     return plan;
@@ -178,11 +177,11 @@ class NamedParentPlan {
     const std::string path = run_.partial()->vm().path() + "/" + set_name;
     if (!run_.partial()->vm().open_child(set_name).stat(set::kManifestName))
       return plan_full(disks_, set_name + ": was not made by nasbackup");
-    luks::KeyRing ring = ring_of({}, run_.stop());
-    const JobControl control{run_.stop(), run_.lifeline(), {}, {}, {}};
-    const ProvenSet proven({path, set_name}, ring, control);
-    refuse_damage(proven);
-    return plan_on(proven.manifest());
+    const auto proven = std::make_shared<const ParentSet>(run_, SetPlace{path, set_name});
+    refuse_damage(**proven);
+    IncrementPlan plan = plan_on((*proven)->manifest());
+    plan.proven = proven;
+    return plan;
   }
 
  private:
@@ -252,23 +251,19 @@ class NamedParentPlan {
   const std::vector<vm::DomainDisk>& disks_;
 };
 
-/// The runs whose checkpoints are kept: the newest set's, so that the next increment can stand on it, and the newest full one's, for
-/// a differential.
-std::set<std::string> needed(const std::vector<set::CatalogueSet>& sets, const set::CheckpointLedger& ledger) {
-  std::set<std::string> runs;
-  bool newest = false, full = false;
-  for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
-    const auto run = set->manifest ? ledger.run_of(set->manifest->checkpoint) : std::nullopt;
-    if (!run) continue;
-    const bool is_full = set->manifest->kind == set::kFull;
-    if (!newest || (is_full && !full)) runs.insert(*run);
-    newest = true;
-    full = full || is_full;
-  }
-  return runs;
-}
-
 }  // namespace
+
+ParentSet::ParentSet(const BackupRun& run, const SetPlace& place)
+    : control_{run.stop(), run.lifeline(), {}, {}, {}},
+      ring_(ring_of(run.options().encrypt ? std::vector{run.options().encrypt} : std::vector<std::shared_ptr<const Passphrase>>{},
+                    run.stop())),
+      set_(place, ring_, control_),
+      slot_(set_.slot_for(run.options(), ring_)) {}
+
+std::unique_ptr<DigestChain> IncrementPlan::digests_of(const std::string& target) const {
+  const ProvenSet& set = **proven;
+  return set.digests_of(set.disk_with(disks.at(target).parent_file));
+}
 
 const std::string& IncrementPlan::parent_name() const noexcept {
   static const std::string none;
@@ -303,19 +298,6 @@ void drop_parent_checkpoint(const BackupRun& run, vm::Domain& domain, const std:
     vm::uproot_checkpoint(domain, name, all);
   } catch (const Fault& fault) {
     run.note(fault.what());
-  }
-}
-
-void settle_checkpoints(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all,
-                        const set::CheckpointLedger& ledger) {
-  const std::set<std::string> keep = needed(set::list_vm(run.partial()->vm(), run.options().vm), ledger);
-  for (const std::string& other : ledger.runs()) {
-    if (keep.contains(other) || other == run.run_id()) continue;
-    try {
-      if (vm::uproot_checkpoint(domain, ledger.checkpoint_of(other), all)) ledger.remove(other);
-    } catch (const Fault& fault) {
-      run.note(std::string(fault.what()) + " (the next run tries again)");
-    }
   }
 }
 

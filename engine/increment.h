@@ -23,13 +23,31 @@ struct DiskPart {
   std::string full_because;  ///< and why, when it was to be an increment
 };
 
+/// The set on which an increment stands, proven.
+class ParentSet {
+ public:
+  ParentSet(const BackupRun& run, const SetPlace& place);
+  const ProvenSet& operator*() const noexcept { return set_; }
+  const ProvenSet* operator->() const noexcept { return &set_; }
+  /// Of its images, for those that shall stand on them; nothing where they cannot have it.
+  const std::optional<luks::SharedSlot>& slot() const noexcept { return slot_; }
+
+ private:
+  JobControl control_;
+  luks::KeyRing ring_;
+  ProvenSet set_;
+  std::optional<luks::SharedSlot> slot_;
+};
+
 struct IncrementPlan {
   std::optional<set::ManifestParent> parent;  ///< nothing: all disks are stored as a whole
+  std::shared_ptr<const ParentSet> proven;    ///< the same set
   std::string checkpoint;                     ///< of the parent
   std::map<std::string, DiskPart> disks;      ///< by target
-  std::optional<luks::SharedSlot> slot;       ///< of the parent's images, for those of the increment
 
   const std::string& parent_name() const noexcept;
+  /// Of what the disk of that name, which has a parent_file, was in the parent.
+  std::unique_ptr<DigestChain> digests_of(const std::string& target) const;
   /// By target, the checkpoint since which the disk's changes are wanted.
   std::map<std::string, std::string> since() const;
 };
@@ -46,10 +64,5 @@ IncrementPlan plan_full(const std::vector<vm::DomainDisk>& disks, const std::str
 
 /// What a new increment stands on by its caller's account is used up: bitmaps and all. A failure is told by `note`.
 void drop_parent_checkpoint(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all);
-
-/// Deletes the checkpoints that no set of this target needs any more: all but those of the newest set and of the newest full one.
-/// What libvirt cannot do now stays in the ledger for the next run and is told by `note`.
-void settle_checkpoints(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all,
-                        const set::CheckpointLedger& ledger);
 
 }  // namespace nasbackup

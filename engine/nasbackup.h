@@ -558,6 +558,8 @@ struct DeleteOptions {
   bool with_children = false;  ///< the sets that stand on it go too
   bool force = false;          ///< although a manifest, its own or another's, cannot be read
   bool dry_run = false;        ///< only tell what would go
+  /// The libvirt that deletes the checkpoints which no set of the VM needs any more, if it has the VM; else the next backup does.
+  std::string connect = "qemu:///system";
 };
 
 struct DeletedSet {

@@ -40,6 +40,8 @@ class ProvenSet {
   const ProvenSet* parent() const noexcept { return parent_.get(); }
   const set::Manifest& manifest() const noexcept { return manifest_; }
   bool encrypted() const noexcept { return set_key_.has_value(); }
+  /// Index of the disk whose image has that name. Throws Fault(damaged).
+  std::size_t disk_with(const std::string& file) const;
   std::string image_path(const set::ManifestDisk& disk) const { return path() + "/" + disk.file; }
   /// Of the disk of that index in the manifest; null when the set is not encrypted.
   const crypto::Secret* volume_key(std::size_t disk) const noexcept { return encrypted() ? &volume_keys_[disk] : nullptr; }
@@ -63,7 +65,6 @@ class ProvenSet {
  private:
   ProvenSet(SetPlace place, luks::KeyRing& ring, const JobControl& control, std::size_t depth);
   void prove_parent(luks::KeyRing& ring, std::size_t depth);
-  std::size_t disk_with(const std::string& file) const;
   void open_images(luks::KeyRing& ring);
   void open_image(const set::ManifestDisk& disk, luks::KeyRing& ring);
   void unwrap(std::size_t disk);

@@ -26,24 +26,6 @@ namespace {
 constexpr std::size_t kMostDamages = 1000;
 /// The same of lines for people, before a run that fails.
 constexpr std::size_t kMostLines = 20;
-/// A disk that is more finely broken up is sampled as if there were no holes behind the last of these.
-constexpr std::size_t kMostExtents = 1u << 20;
-
-asio::awaitable<std::vector<GuestRange>> data_of(BlockSource& source, std::uint64_t grid) {
-  std::vector<GuestRange> data;
-  const std::uint64_t size = source.traits().size;
-  for (GuestOffset at; at.value < size;) {
-    const std::vector<Extent> extents = co_await source.extents(at, grid);
-    for (const Extent& extent : extents)
-      if (extent.kind == ExtentKind::data) data.push_back(extent.range);
-    at = extents.back().range.end();
-    if (data.size() < kMostExtents) continue;
-    data.push_back({at, size - at.value});
-    break;
-  }
-  co_return on_grid(data, grid, size);
-}
-
 }  // namespace
 
 // Not in /tmp: the digests of a large disk would fill a file system in memory.
@@ -253,7 +235,7 @@ std::vector<GuestRange> Verification::take_sample(SourcePlace& source, std::uint
     const OpenedSource opened = co_await open_source(job, source, bounds, &state());
     BlockSource& disk = *opened.source;
     grid = std::max(grid, disk.traits().alignment);
-    data = co_await data_of(disk, grid);
+    data = co_await ranges_but_for(disk, ExtentKind::zero, grid);
   });
   const auto sample = std::make_shared<Sample>();
   sample->ranges = choose_at_random(data, scope_.sample, grid, crypto::system_random());

@@ -101,7 +101,7 @@ constexpr Option kOptionTable[] = {
     {"allow-plaintext", 0, Value::none, "", kBackup | kMerge, "what is encrypted in the source may be written unencrypted"},
     {"exec-in-job", 0, Value::required, "CMD", kBackup,
      "run CMD once the job has begun, the exports' URIs in its environment; the job ends after both", "", false, "", true},
-    {"connect", 0, Value::required, "URI", kBackup | kRestore, "libvirt to talk to", "qemu:///system"},
+    {"connect", 0, Value::required, "URI", kBackup | kRestore | kDelete, "libvirt to talk to", "qemu:///system"},
     {"min-free", 0, Value::required, "SIZE", kBackup | kMerge, "room that must be left on the target", "1G"},
     {"cluster-size", 0, Value::required, "SIZE", kMoving | kRestore, "of the qcow2 that is written, 512 to 2M", "64K"},
     {"encrypt", 'e', Value::required, "FILE", kReading | kInfo | kKey | kCheck,

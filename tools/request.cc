@@ -269,6 +269,7 @@ class Reader {
     request.deletion.with_children = line_.has("with-children");
     request.deletion.force = line_.has("force");
     request.deletion.dry_run = line_.has("dry-run");
+    if (line_.has("connect")) request.deletion.connect = text("connect");
   }
 
   void read_serve(ServeOptions& options, std::chrono::seconds io_timeout) {

@@ -23,6 +23,9 @@ constexpr std::uint64_t kPieces = 16;
 /// A random sample has at least so many pieces, where that leaves each of them a unit of the grid, and none longer than this.
 constexpr std::uint64_t kLeastStretches = 256, kLongestRandomPiece = 1u << 20;
 
+/// A disk that is more finely broken up is taken as a whole behind the last of these.
+constexpr std::size_t kMostRanges = 1u << 20;
+
 /// Handed out at once: little, so that the time is looked at often.
 constexpr std::uint64_t kStep = 1u << 20;
 
@@ -120,13 +123,29 @@ std::vector<GuestRange> without(const std::vector<GuestRange>& all, const std::v
   auto taken = part.begin();
   for (const GuestRange& range : all) {
     GuestOffset at = range.start;
-    for (; taken != part.end() && taken->start < range.end(); ++taken) {
-      if (taken->start > at) rest.push_back({at, taken->start - at});
-      at = taken->end();
+    while (taken != part.end() && taken->end() <= at) ++taken;
+    for (auto hole = taken; hole != part.end() && hole->start < range.end(); ++hole) {
+      if (hole->start > at) rest.push_back({at, hole->start - at});
+      at = std::max(at, hole->end());
     }
     if (at < range.end()) rest.push_back({at, range.end() - at});
   }
   return rest;
+}
+
+asio::awaitable<std::vector<GuestRange>> ranges_but_for(BlockSource& source, ExtentKind kind, std::uint64_t grid) {
+  std::vector<GuestRange> found;
+  const std::uint64_t size = source.traits().size;
+  for (GuestOffset at; at.value < size;) {
+    const std::vector<Extent> extents = co_await source.extents(at, grid);
+    for (const Extent& extent : extents)
+      if (extent.kind != kind) found.push_back(extent.range);
+    at = extents.back().range.end();
+    if (found.size() < kMostRanges) continue;
+    found.push_back({at, size - at.value});
+    break;
+  }
+  co_return on_grid(found, grid, size);
 }
 
 std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept {

@@ -32,8 +32,11 @@ std::vector<GuestRange> choose_at_random(const std::vector<GuestRange>& data, do
 /// `ranges` widened to multiples of `grid` within `size`, those that touch made one.
 std::vector<GuestRange> on_grid(const std::vector<GuestRange>& ranges, std::uint64_t grid, std::uint64_t size);
 
-/// What of `all` is not in `part`; both are rising, and `part` lies within `all`.
+/// What of `all` is not in `part`; both are rising.
 std::vector<GuestRange> without(const std::vector<GuestRange>& all, const std::vector<GuestRange>& part);
+
+/// Where the source is anything but that, on the grid. A disk that is very finely broken up is from some place on taken as a whole.
+asio::awaitable<std::vector<GuestRange>> ranges_but_for(BlockSource& source, ExtentKind kind, std::uint64_t grid);
 
 std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept;
 

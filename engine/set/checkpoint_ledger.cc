@@ -63,6 +63,8 @@ std::string id_of_target(const Directory& root) {
 CheckpointLedger::CheckpointLedger(const Directory& root, const Directory& vm)
     : vm_(vm), prefix_("nasbackup-" + id_of_target(root) + "-") {}
 
+bool CheckpointLedger::exists(const Directory& root) { return root.find_child(kTargetDirectory).has_value(); }
+
 std::optional<std::string> CheckpointLedger::run_of(const std::string& checkpoint) const {
   if (!checkpoint.starts_with(prefix_) || !is_run_id(checkpoint.substr(prefix_.size()))) return std::nullopt;
   return checkpoint.substr(prefix_.size());

@@ -19,6 +19,8 @@ class CheckpointLedger {
   /// Gives the target its id when it has none: 16 hexadecimal digits, drawn once. Throws Fault. `vm` outlives the ledger.
   CheckpointLedger(const Directory& root, const Directory& vm);
 
+  static bool exists(const Directory& root);
+
   /// The checkpoint of that run's backup: of this target and no other, so that one VM can have several.
   std::string checkpoint_of(const std::string& run) const { return prefix_ + run; }
   bool is_ours(const std::string& checkpoint) const { return run_of(checkpoint).has_value(); }

@@ -6,6 +6,7 @@ Unit tests and tests/hostile run in the sanitizers' build; tests/house, tests/cl
 test_*.py or test_*.sh is a program of its own: a file of Python tests counts by its cases, a shell script as one
 (exit status 77: skipped). A program that ends otherwise than by its own report counts as a failure.
 """
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -90,18 +91,13 @@ def count_script(status):
     return (1, 0, 0) if status == 0 else (0, 0, 1) if status == 77 else (0, 1, 0)
 
 
-def stream(command, env):
-    """Runs a program and shows its output as it comes; returns its status (None: it took too long) and the output."""
+def run(command, env):
+    """Runs a program; returns its status (None: it took too long) and its output."""
     program = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace")
     lines = []
 
-    def show():
-        for line in program.stdout:
-            lines.append(line)
-            print("   " + line, end="", flush=True)
-
-    reader = threading.Thread(target=show, daemon=True)
+    reader = threading.Thread(target=lambda: lines.extend(program.stdout), daemon=True)
     reader.start()
     try:
         status = program.wait(PROGRAM_SECONDS)
@@ -113,14 +109,24 @@ def stream(command, env):
     return status, "".join(lines)
 
 
-def run_program(tally, path, env):
-    """One test program."""
-    name = str(path.relative_to(ROOT))
-    say(name)
+def run_program(path, env):
     start = time.monotonic()
+    status, text = run(["/usr/bin/python3", str(path), "-v"] if path.suffix == ".py" else ["bash", str(path)], env)
+    return path, status, text, time.monotonic() - start
+
+
+def run_programs(tally, paths, env, at_once):
+    """Each is told of when it has ended."""
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(run_program, path, env) for path in paths]):
+            tell(tally, *done.result())
+
+
+def tell(tally, path, status, text, seconds):
+    name = str(path.relative_to(ROOT))
     is_python = path.suffix == ".py"
-    command = ["/usr/bin/python3", str(path), "-v"] if is_python else ["bash", str(path)]
-    status, text = stream(command, env)
+    say(name)
+    print("".join("   " + line + "\n" for line in text.splitlines()), end="")
     counts = None if status is None else count_unittest(status, text) if is_python else count_script(status)
     if counts is None:
         print(f"   {name}: " + (f"not done after {PROGRAM_SECONDS} s" if status is None else f"ended with status {status}"
@@ -128,7 +134,7 @@ def run_program(tally, path, env):
         counts = (0, 1, 0)
     skipped = re.findall(r"^ *(\S+).* \.\.\. skipped ['\"](.*)['\"]$", text, re.M)
     tally.skips += [f"{name}: {case}: {reason}" for case, reason in skipped]
-    print(f"   {time.monotonic() - start:.0f} s", end=": ")
+    print(f"   {seconds:.0f} s", end=": ")
     tally.add(name, *counts)
 
 
@@ -140,13 +146,14 @@ def main():
     quick = "--quick" in sys.argv
     tally = Tally()
     run_meson(tally, "build-asan", SANITIZERS)
-    for folder, build, extra in (("house", "build", {}), ("cli", "build", {}), ("hostile", "build-asan", SANITIZERS), ("vm", "build", {})):
+    # Tests with a VM have a lab of their own each, and mostly wait.
+    for folder, build, extra, at_once in (("house", "build", {}, 1), ("cli", "build", {}, 1), ("hostile", "build-asan", SANITIZERS, 1),
+                                          ("vm", "build", {}, 2)):
         if folder == "vm" and quick:
             say("tests/vm: left out (--quick)")
             continue
         env = dict(os.environ, NASBACKUP=str(ROOT / build / "tools" / "nasbackup"), PYTHONUNBUFFERED="1", **extra)
-        for path in programs(folder):
-            run_program(tally, path, env)
+        run_programs(tally, programs(folder), env, at_once)
     say("result")
     sys.exit(tally.report())
 
