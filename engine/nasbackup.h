@@ -487,7 +487,13 @@ struct KeysOfImage {
   std::vector<unsigned> changed;   ///< the slots that were filled or emptied
 };
 
-/// How stock QEMU opens an encrypted image.
+/// A file that an image stands on.
+struct BackingFile {
+  std::string path;
+  std::uint64_t file_size = 0;
+};
+
+/// How stock QEMU opens an image that is encrypted or stands on others.
 struct QemuCommand {
   std::string content;  ///< "qcow2" or "raw": for an image whose LUKS layer holds this, or is inside it
   std::string command;  ///< for a shell; PASSPHRASE-FILE stands in it unless InfoOptions named one
@@ -503,7 +509,8 @@ struct ImageInfo {
   std::uint64_t disk_size = 0;                ///< blocks in use
   std::string encryption;                     ///< "none", "aes", "luks"
   std::optional<KeysOfImage> keys;            ///< when the encryption is LUKS
-  std::vector<QemuCommand> open_with;         ///< the same; two, when only the passphrase could tell which
+  std::vector<QemuCommand> open_with;         ///< the same, or when it stands on others; two, when only the passphrase could tell which
+  std::vector<BackingFile> stands_on;         ///< of an increment's image in its set: from the top, by the sets' manifests
 
   // Of a qcow2, be it the file or what the container holds.
   unsigned version = 0;               ///< 0: no qcow2
@@ -520,6 +527,7 @@ struct ChainLink {
   std::string set;   ///< name of its directory
   std::string time;  ///< RFC 3339, UTC; empty: not known
   std::string kind;
+  std::uint64_t stored_bytes = 0;
   bool missing = false;
 };
 

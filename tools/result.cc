@@ -162,6 +162,8 @@ Json json_of(const ImageInfo& image) {
   if (image.keys) result["luks"] = json_of_keys(*image.keys);
   for (const QemuCommand& way : image.open_with)
     result["open_with"].push_back({{"content", way.content}, {"command", way.command}});
+  for (const BackingFile& file : image.stands_on)
+    result["stands_on"].push_back({{"path", file.path}, {"file_size", file.file_size}});
   if (image.version == 0) return result;
   result["version"] = image.version;
   result["cluster_size"] = image.cluster_size;
@@ -329,7 +331,7 @@ Json result_of(const SetInfo& set) {
   result["chain"] = Json::array();
   for (const ChainLink& link : set.chain)
     result["chain"].push_back(
-        {{"set", link.set}, {"time", text_or_null(link.time)}, {"kind", text_or_null(link.kind)}, {"missing", link.missing}});
+        {{"set", link.set}, {"time", text_or_null(link.time)}, {"kind", text_or_null(link.kind)}, {"stored_bytes", link.stored_bytes}, {"missing", link.missing}});
   result["children"] = set.children;
   return result;
 }

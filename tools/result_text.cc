@@ -153,6 +153,9 @@ std::string image_text(const Json& image) {
   if (image.contains("cluster_size")) append(qcow2_rows(image));
   rows.push_back({"encryption:", word(image, "encryption")});
   if (image.contains("luks")) append(luks_rows(image.at("luks")));
+  if (image.contains("stands_on"))
+    for (const Json& file : image.at("stands_on"))
+      rows.push_back({&file == &image.at("stands_on").front() ? "stands on:" : "", fmt::format("{} ({})", word(file, "path"), size(file, "file_size"))});
   return table(rows) + commands_text(image);
 }
 
@@ -161,7 +164,8 @@ std::string chain_text(const Json& chain) {
   std::string text;
   for (std::size_t i = chain.size() - 1; i-- > 0;) {
     text += (text.empty() ? "" : ", on ") + word(chain[i], "set");
-    text += chain[i].at("missing").get<bool>() ? " (missing)" : " (" + word(chain[i], "kind") + ")";
+    text += chain[i].at("missing").get<bool>() ? " (missing)"
+                                               : fmt::format(" ({}, {})", word(chain[i], "kind"), size(chain[i], "stored_bytes"));
   }
   return text;
 }

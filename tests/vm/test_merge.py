@@ -187,5 +187,59 @@ class AMergedSet(MergeTest):
         self.assert_nothing_left_of_runs(vm, 3)
 
 
+class HowAChainIsOpened(MergeTest):
+    """By QEMU with the command that info prints, and by those who read what serve shows."""
+
+    def check(self, *each):
+        _, taken = self.chain(each=each)
+        opens = ["-e", self.key] if "-e" in each[0] else []
+        told = self.run_command("info", taken[2].set, "--json", *opens).json()
+        self.assertEqual([link["set"] for link in told["chain"]], [one.set.name for one in taken])
+        self.assertEqual(told["chain"][2]["stored_bytes"], told["stored_bytes"])
+        image = next(image for image in told["images"] if "vda" in image["path"])
+        files = [self.image(one.set, "vda") for one in (taken[1], taken[0])]
+        self.assertEqual(image["stands_on"], [{"path": str(file), "file_size": file.stat().st_size} for file in files])
+        words = shlex.split(image["open_with"][0]["command"])
+        raw = f"driver=raw,file.driver=file,file.filename={taken[2].copies}/vda.raw"
+        self.assertIn("identical", qemu_img.run(words[0], "compare", *words[2:], raw))
+        qemu_img.run(words[0], "convert", *words[2:], "-O", "raw", self.dir / "out.raw")
+        judge.same(self.dir / "out.raw", taken[2].copies / "vda.raw", "raw")
+        alone = self.run_command("info", self.image(taken[2].set, "vda"), "--json", *opens).json()
+        self.assertEqual((alone["open_with"], alone["stands_on"]), (image["open_with"], image["stands_on"]))
+        text = self.run_command("info", taken[2].set, *opens).out
+        self.assertRegex(text, f"stands on: +{taken[1].set.name} .increment, .*, on {taken[0].set.name} .full, ")
+        self.assertIn(image["open_with"][0]["command"], text)
+        return taken, opens
+
+    def test_of_plain_images_and_what_serve_shows_of_it(self):
+        taken, _ = self.check((), ("-c",), ())
+        socket = self.dir / "socket"
+        server = self.begin("serve", taken[2].set, "--socket", socket)
+        wait_until("the server", lambda: socket.exists() or not server.running())
+        uri = f"nbd+unix:///vda?socket={socket}"
+        judge.same(uri, taken[2].copies / "vda.raw", "raw")
+        status, text = judge.output_of("nbdinfo", "--map", "--json", uri)
+        self.assertEqual(status, 0, text)
+        mapped = json.loads(text)
+        self.assertEqual(sum(run["length"] for run in mapped), 64 * MIB)
+        zero = sum(run["length"] for run in mapped if run["type"] == 3)
+        self.assertGreater(zero, 50 * MIB)
+        self.assertLess(zero, 64 * MIB - 7 * MIB)
+        subprocess.run(["nbdcopy", uri, str(self.dir / "copied.raw")], check=True)
+        judge.same(self.dir / "copied.raw", taken[2].copies / "vda.raw", "raw")
+        server.send(signal.SIGTERM)
+        self.assertEqual(server.end().status, 0)
+
+    def test_of_encrypted_images(self):
+        self.check(*[("-e", self.key, *QUICK)] * 3)
+
+    def test_of_containers(self):
+        self.check(*[("-c", "-e", self.key, *QUICK)] * 3)
+
+    def test_of_both_one_on_the_other(self):
+        e = ("-e", self.key, *QUICK)
+        self.check(("-c", *e), e, ("-c", *e))
+
+
 if __name__ == "__main__":
     lab.main()
