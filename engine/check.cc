@@ -19,6 +19,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/image_bytes.h"
+#include "engine/io/image_layer.h"
 #include "engine/io/image_lock.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/io/location.h"
@@ -27,9 +28,11 @@
 #include "engine/luks_image.h"
 #include "engine/pipeline/build_pipeline.h"
 #include "engine/translate_faults.h"
+#include "formats/compression.h"
 #include "formats/format_error.h"
 #include "formats/qcow2_check.h"
 #include "formats/qcow2_compressed_check.h"
+#include "formats/qcow2_format.h"
 #include "formats/qcow2_header_reader.h"
 #include "formats/units.h"
 
@@ -153,12 +156,18 @@ class Check {
     report.corruptions_fixed -= std::min(report.corruptions_fixed, check.findings.count(qcow2::FindingKind::corruption));
     report.leaks_fixed -= std::min(report.leaks_fixed, check.findings.count(qcow2::FindingKind::leak));
     if (bounds_.metadata_only) return tell(check, report);
+    require_codec(header, check);
     tell_phase("decoding");
     const unsigned threads = options_.threads != 0 ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
     DecodeOnThreads(read_, size, header, check.compressed_pieces).run(threads, check.findings);
     tell(check, report);
   } catch (const FormatError& error) {
     throw Fault(FaultKind::damaged, options_.path + ": " + error.what());
+  }
+
+  void require_codec(const qcow2::CheckHeader& header, const qcow2::MetadataCheck& check) const {
+    if (header.compression_type != qcow2::kZstd || check.compressed_pieces.empty() || is_built_in(Codec::zstd)) return;
+    throw UnreadableImage(options_.path + ": its compressed clusters are zstd, which is not built in");
   }
 
   void give_up(std::uint64_t clusters, CheckReport& report) const {

@@ -43,7 +43,9 @@ void add_disks(BackupRun& run, const Disks& disks) {
     SourcePlace place{disk.at_rest.location, disk.at_rest.format};
     place.plaintext_allowed = run.options().allow_plaintext;
     place.backing = disk.at_rest.backing;
-    run.add_disk(manifest_entry(disk), std::move(place));
+    set::ManifestDisk entry = manifest_entry(disk);
+    if (run.options().chain == ChainPart::increment) entry.full_because = "the VM does not run";
+    run.add_disk(std::move(entry), std::move(place));
   }
 }
 

@@ -135,11 +135,18 @@ VerifyReport Verification::run() {
   report_.path = stored_.set() != nullptr ? stored_.set()->path() : location_for_people(stored_.disks().front().path);
   const bool compared = stored_.has_digests() || scope_.against.size() == stored_.disks().size();
   report_.proved = compared && scope_.sample >= 1 && scope_.level == VerifyLevel::data;
+  if (stored_.set() != nullptr && !scope_.just_written) let_parents_go();
   for (const ProvenSet* set = stored_.set(); set != nullptr; set = scope_.just_written ? nullptr : set->parent())
     for (const std::string& line : set->damage()) add_damage({"", "", {}, {}, {}, line});
   announce();
   for (std::size_t i = 0; i < stored_.disks().size(); ++i) verify_disk(i);
   return std::move(report_);
+}
+
+/// Of what the set stands on only manifests and headers have been read, to prove them.
+void Verification::let_parents_go() {
+  for (const ProvenSet* set = stored_.set()->parent(); set != nullptr; set = set->parent())
+    for (const FileRead& file : let_set_go(set->path(), &state())) record(file.path, file.how == "dropped");
 }
 
 /// All disks of a set at once, so that progress goes forward only.

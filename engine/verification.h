@@ -70,6 +70,7 @@ class Verification {
  private:
   class Findings;
   struct Digests;
+  void let_parents_go();
   void announce();
   void verify_disk(std::size_t index);
   void read_back(std::size_t index);

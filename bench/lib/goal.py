@@ -22,6 +22,7 @@ class Goal:
     least: bool = False       # at least `limit`, and rival divided by ours
     strictly: bool = False    # below, not at most
     unit: str = "×"
+    allowance: float = 0      # of `ours`, that does not count: a fixed cost
 
 
 def against(row, contest, rival, limit, text, **others):

@@ -4,6 +4,7 @@
 import statistics_of as stats
 from contests import OURS, SMALL_MEMORY
 from goal import Goal, against, alone, mebibytes
+import increment_contest as increments
 import limit_contest
 import transform_goals
 import trust_goals
@@ -42,6 +43,14 @@ def time_goals():
     yield alone("empty", "EmptyNbdMemory", OURS, 2, "s", "empty disk, nbdkit memory", stats.seconds)
 
 
+def increment_goals():
+    yield Goal("increment", "1 % changed: against our full backup, 1 s of fixed cost left out", "Increments", 0.12, ours=increments.SMALL,
+               rival=increments.WHOLE, allowance=1)
+    yield Goal("increment", "1 % changed: against our full backup, all of its time", "Increments", 1, ours=increments.SMALL, rival=increments.WHOLE)
+    yield Goal("increment", "the same change on 8 TiB against 8 GiB", "Increments", 1.3, ours=increments.BIG, rival=increments.SMALL)
+    yield Goal("increment", "1 % changed: against virtnbdbackup's increment", "Increments", 0.5, ours=increments.SMALL, rival=increments.RIVAL)
+
+
 def shape_goals():
     yield Goal("depth", "depth: faster than one request in flight", "Depth", 10, ours="nasbackup --connections 4",
                rival="one request in flight (nbdcopy to null:)", least=True)
@@ -64,7 +73,7 @@ def limit_goals():
 
 
 def all_goals():
-    return [*time_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *transform_goals.transform_goals(),
+    return [*time_goals(), *increment_goals(), *memory_goals(), *cpu_goals(), *shape_goals(), *limit_goals(), *transform_goals.transform_goals(),
             *trust_goals.trust_goals()]
 
 
@@ -85,6 +94,8 @@ def judge(goal, results):
                "least": goal.least, "strictly": goal.strictly, "value": None, "spread": None, "verdict": "n/a"}
     if None in numbers:
         return verdict
+    if goal.allowance:
+        numbers[0] = [max(0, number - goal.allowance) for number in numbers[0]]
     if goal.rival:
         one, other = reversed(numbers) if goal.least else numbers
         value, rounds = stats.median(one) / stats.median(other), stats.ratios(one, other)

@@ -159,14 +159,15 @@ class VmMemory(Vm):
                            OursOfVm("nasbackup --memory 64M", binary, source, ["--memory", "64M"])]
 
 
-def start_vm(image):
-    sys.path.append(LAB)
-    import domain
-    import job
-    if not start_vm.loop:
+def load_lab():
+    """The lab's modules can be imported, and libvirt's events are heard."""
+    if LAB not in sys.path:
+        sys.path.append(LAB)
+        import job
         job.run_event_loop()
-        start_vm.loop = True
+
+
+def start_vm(image):
+    load_lab()
+    import domain
     return domain.Domain(VM, [domain.Disk("vda", image, "qcow2")]).start()
-
-
-start_vm.loop = False

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "formats/compression.h"
 #include "formats/qcow2_check.h"
 #include "formats/qcow2_compressed_check.h"
 #include "formats/qcow2_format.h"
@@ -68,6 +69,7 @@ inline std::uint64_t count_streams(std::span<const std::byte> image, const qcow2
 inline bool check_streams(std::span<const std::byte> image, qcow2::MetadataCheck& check) {
   if (check.compressed_pieces.empty()) return true;
   const qcow2::CheckHeader header = check_header(image);
+  if (header.compression_type == qcow2::kZstd && !is_built_in(Codec::zstd)) return false;  // who calls it looks first
   if (count_streams(image, header, check.compressed_pieces) > kMostDecoded / header.cluster_size) return false;
   const qcow2::ReadUpTo read = reading(image);
   qcow2::CompressedCheck streams(read, image.size(), header);

@@ -108,6 +108,7 @@ bool is_sound(std::span<const std::byte> image) {
 void run(std::span<const std::byte> image) {
   const auto header = accepted([&] { return qcow2::parse_header(image.first(std::min(image.size(), qcow2::kHeaderReadBytes))); });
   if (!header || !accepted([&] { return qcow2::require_readable(*header), true; })) return;
+  if (header->compression_type == qcow2::kZstd && !is_built_in(Codec::zstd)) return;
   const MemoryFile file(image);
   const bool good =
       accepted<Fault>([&] {

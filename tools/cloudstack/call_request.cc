@@ -104,9 +104,9 @@ class Maker {
     if (!known) throw CallError("Unknown mode: " + printable(mode));
     if ((mode == "full" || mode == "incremental") && call_.bitmap_new.empty())
       throw CallError(mode + " mode requires --bitmap-new");
-    if (mode == "incremental" && call_.bitmap_parent.empty()) throw CallError("incremental mode requires --bitmap-parent");
     if (is_incremental(mode) && (compresses() || encrypts()))
       throw CallError("Incremental mode cannot be combined with compression or encryption");
+    if (mode == "incremental" && call_.bitmap_parent.empty()) throw CallError("incremental mode requires --bitmap-parent");
   }
 
   bool compresses() const { return call_.compress || zone_.compression; }
