@@ -113,7 +113,8 @@ MergeReport merge_set(const MergeOptions& options, JobControl control) {
   const StoredDisks stored(found.path, "", own, control);
   const ProvenSet& newest = *stored.set();
   if (newest.encrypted() && !own.encrypt && !own.allow_plaintext)
-    throw Fault(FaultKind::usage, newest.path() + ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
+    throw Fault(FaultKind::usage,
+                newest.path() + ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
   if (auto slot = newest.slot_for(own, stored.ring())) run.transfer().share_slot(std::move(*slot));
   add_files(run, newest);
   add_disks(run, stored);

@@ -224,10 +224,10 @@ struct BackupOptions : TransferOptions {
   std::optional<std::vector<std::string>> stopped_disks;  ///< of `vm` when it does not run here: CloudStack's paths and rbd:
                                                           ///< strings, in order; nothing: those of the domain's XML
   ChainPart chain = ChainPart::none;
-  std::string parent;                        ///< of an increment: the set on which it shall stand; empty: the newest that can be
-  std::optional<NamedParent> named_parent;   ///< of an increment by CloudStack's contract, `checkpoint` being its own
-  std::string checkpoint;                    ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
-  bool open_to_all = false;                  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
+  std::string parent;                       ///< of an increment: the set on which it shall stand; empty: the newest that can be
+  std::optional<NamedParent> named_parent;  ///< of an increment by CloudStack's contract, `checkpoint` being its own
+  std::string checkpoint;    ///< without `chain`: created with the job, and a bitmap on every disk that can hold one; empty: none
+  bool open_to_all = false;  ///< files of mode 0644 and directories of mode 0755; else 0600 and 0700
   std::vector<std::string> disks;            ///< only these (target name, e.g. vda)
   std::vector<std::string> exclude;          ///< not these
   bool quiesce = false;                      ///< freeze the guest's file systems while the job begins
@@ -329,8 +329,8 @@ struct MergeReport : JobReport {
 };
 
 /// A cluster size of 0, and an empty compression, are those of the set. What it holds is compared with the digests of the whole
-/// chain; the sets that were there stay as they are. Throws Error: damaged when what is read is not what was backed up; nothing is
-/// published then.
+/// chain; the sets that were there stay as they are. Throws Error: damaged when what is read is not what was backed up; nothing
+/// is published then.
 MergeReport merge(const MergeOptions& options, const JobControl& control);
 
 /// One thing that is wrong.
@@ -509,8 +509,8 @@ struct ImageInfo {
   std::uint64_t disk_size = 0;                ///< blocks in use
   std::string encryption;                     ///< "none", "aes", "luks"
   std::optional<KeysOfImage> keys;            ///< when the encryption is LUKS
-  std::vector<QemuCommand> open_with;         ///< the same, or when it stands on others; two, when only the passphrase could tell which
-  std::vector<BackingFile> stands_on;         ///< of an increment's image in its set: from the top, by the sets' manifests
+  std::vector<QemuCommand> open_with;  ///< the same, or when it stands on others; two, when only the passphrase could tell which
+  std::vector<BackingFile> stands_on;  ///< of an increment's image in its set: from the top, by the sets' manifests
 
   // Of a qcow2, be it the file or what the container holds.
   unsigned version = 0;               ///< 0: no qcow2

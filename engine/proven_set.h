@@ -3,8 +3,8 @@
 //
 // A set whose manifest is proven: what its writer wrote, as far as can be known. Of an encrypted set that means the HMAC under
 // the set key, which comes out of the images' own headers (docs/formats/manifest.md, "The seal"); of another one a SHA-256, which
-// finds damage and no forgery. So is every set on which it stands: its seal is named in the manifest of its child. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows,
-// "where: what: value".
+// finds damage and no forgery. So is every set on which it stands: its seal is named in the manifest of its child. Blocking; used
+// by one thread at a time. A damaged set is Fault(damaged) in all that follows, "where: what: value".
 #pragma once
 
 #include <functional>

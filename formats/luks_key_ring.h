@@ -34,7 +34,8 @@ struct Unlocked {
 class KeyRing {
  public:
   using Passphrase = std::shared_ptr<const crypto::Secret>;
-  using Derive = std::function<crypto::Secret(const SlotKdf&, std::span<const std::byte> passphrase, std::size_t key_bytes, std::stop_token)>;
+  using Derive = std::function<crypto::Secret(const SlotKdf&, std::span<const std::byte> passphrase, std::size_t key_bytes,
+                                              std::stop_token)>;
   /// Fills the span from an offset counted from the header's beginning, or throws.
   using ReadAt = std::function<void(std::uint64_t offset, std::span<std::byte> into)>;
 

@@ -24,9 +24,7 @@ constexpr Verb kVerbTable[] = {
     {kList, "list", "DIR", 1, 1, "the whole sets under a target directory, from the files alone", ""},
     {kDelete, "delete", "SET", 1, 1, "take a set, named as DIR/VM/TIME, from a target; refused while another set stands on it",
      ""},
-    {kMerge, "merge", "SET", 1, 1,
-     "make one full set of an increment and all that it stands on, beside them, without reading the VM; compressed and in clusters "
-     "as SET is, unless another way is asked for",
+    {kMerge, "merge", "SET", 1, 1, "make one full set of an increment and all that it stands on, beside them; the VM is not read",
      ""},
     {kKey, "key", "add|remove|list SET|IMAGE", 2, 2, "the passphrases of encrypted images: one more, one less, or what there is",
      ""},
@@ -92,7 +90,8 @@ constexpr Option kOptionTable[] = {
      "of the run's reading, writing and computing; auto is low with a limit and normal without one", "auto", false,
      "auto|normal|low|idle"},
     {"incremental", 0, Value::optional, "PARENT", kBackup,
-     "only what changed since PARENT, a set of the VM; without a name since the newest that can be told from. A disk of which that "
+     "only what changed since PARENT, a set of the VM; without a name since the newest that can be told from. A disk of which "
+     "that "
      "is not known is stored as a whole"},
     {"full", 0, Value::none, "", kBackup, "all of it, with the checkpoint on which increments can stand"},
     {"quiesce", 'q', Value::none, "", kBackup, "freeze the guest's file systems through its agent while the job begins"},

@@ -152,7 +152,8 @@ class Reader {
     options.allow_plaintext = line_.has("allow-plaintext");
     if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
     if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
-    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect", "incremental", "full"})
+    for (const char* option :
+         {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect", "incremental", "full"})
       if (line_.written(option))
         refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
   }

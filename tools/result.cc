@@ -330,8 +330,11 @@ Json result_of(const SetInfo& set) {
   result.update(json_of(set));
   result["chain"] = Json::array();
   for (const ChainLink& link : set.chain)
-    result["chain"].push_back(
-        {{"set", link.set}, {"time", text_or_null(link.time)}, {"kind", text_or_null(link.kind)}, {"stored_bytes", link.stored_bytes}, {"missing", link.missing}});
+    result["chain"].push_back({{"set", link.set},
+                               {"time", text_or_null(link.time)},
+                               {"kind", text_or_null(link.kind)},
+                               {"stored_bytes", link.stored_bytes},
+                               {"missing", link.missing}});
   result["children"] = set.children;
   return result;
 }

@@ -155,7 +155,8 @@ std::string image_text(const Json& image) {
   if (image.contains("luks")) append(luks_rows(image.at("luks")));
   if (image.contains("stands_on"))
     for (const Json& file : image.at("stands_on"))
-      rows.push_back({&file == &image.at("stands_on").front() ? "stands on:" : "", fmt::format("{} ({})", word(file, "path"), size(file, "file_size"))});
+      rows.push_back({&file == &image.at("stands_on").front() ? "stands on:" : "",
+                      fmt::format("{} ({})", word(file, "path"), size(file, "file_size"))});
   return table(rows) + commands_text(image);
 }
 

@@ -40,8 +40,8 @@ class ImageLayer {
   /// What lies from `from` (within the disk) on: one run of at most `most` bytes, not empty. Whatever shares a piece of
   /// `granularity` bytes with data may be called data. Throws Fault.
   virtual Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const = 0;
-  /// Fills all of `into`, which lies within the disk, or throws Fault. `keep`, unless null, gets the streams that were decoded for
-  /// it, as far as it wants them.
+  /// Fills all of `into`, which lies within the disk, or throws Fault. `keep`, unless null, gets the streams that were decoded
+  /// for it, as far as it wants them.
   virtual void read(GuestOffset from, std::span<std::byte> into, KeptStreams* keep = nullptr) const = 0;
   /// After the last read: throws Fault when any of the files changed meanwhile.
   virtual void confirm() = 0;

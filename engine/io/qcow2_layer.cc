@@ -171,8 +171,7 @@ void Qcow2Layer::read_compressed(const std::vector<Piece>& pieces, GuestOffset f
       throw Fault(FaultKind::damaged, bytes_->path() + ": guest byte " + std::to_string(piece.guest.start.value) +
                                           ": its compressed cluster at file offset " + std::to_string(piece.mapping.at.value) +
                                           " goes beyond the file's end");
-    decompress(piece, std::span(stored).subspan(begin, length), into.subspan(piece.guest.start - from, piece.guest.length),
-               keep);
+    decompress(piece, std::span(stored).subspan(begin, length), into.subspan(piece.guest.start - from, piece.guest.length), keep);
   }
 }
 

@@ -154,7 +154,7 @@ std::span<const std::byte> DiskCopy::whole_pieces(const WorkItem& item, Buffers&
 
 // The digests come first: whatever is done to the bytes from here on must not change what is known of them.
 asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffers& buffers,
-                                                     const std::optional<KeptStreams>& kept) {
+                                                    const std::optional<KeptStreams>& kept) {
   const auto bytes = guest_bytes(item, buffers);
   Encoded encoded;
   const StageClock::Visit encoding(clocks().encode);

@@ -86,16 +86,17 @@ struct ManifestSource {
 };
 
 struct Manifest {
-  std::string set;   ///< name of the set's directory
-  std::string time;  ///< when what it holds was begun to be read, RFC 3339 UTC; the second that the name says, where we chose that
-  std::string run;   ///< id of the run that wrote it
+  std::string set;  ///< name of the set's directory
+  std::string
+      time;         ///< when what it holds was begun to be read, RFC 3339 UTC; the second that the name says, where we chose that
+  std::string run;  ///< id of the run that wrote it
   std::string vm_name;
-  std::string vm_uuid;                   ///< empty without libvirt
-  std::string kind = kFull;              ///< or kIncrement
-  std::optional<ManifestParent> parent;  ///< of an increment, older than it
+  std::string vm_uuid;                      ///< empty without libvirt
+  std::string kind = kFull;                 ///< or kIncrement
+  std::optional<ManifestParent> parent;     ///< of an increment, older than it
   std::vector<ManifestSource> merged_from;  ///< the sets whose content it has, the full one first; empty: it was read from disks
-  std::string checkpoint;                ///< libvirt's, created with the backup; empty: none
-  std::string consistency = "crash";     ///< "crash", or "filesystem" when the guest's file systems were frozen
+  std::string checkpoint;                   ///< libvirt's, created with the backup; empty: none
+  std::string consistency = "crash";        ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;
   std::string compression = "none";  ///< as asked for: "zlib:default", "auto" …

@@ -404,7 +404,8 @@ TEST_F(ProvenChain, IsAtMost64SetsLong) {
 /// Opened by one derivation; never by a weaker one than was asked for, nor by that of another passphrase.
 TEST_F(ProvenChain, SharesTheKeySlotOfTheParentWhereItMay) {
   unsigned derived = 0;
-  const auto counting = [&](const luks::SlotKdf& kdf, std::span<const std::byte> passphrase, std::size_t bytes, std::stop_token stop) {
+  const auto counting = [&](const luks::SlotKdf& kdf, std::span<const std::byte> passphrase, std::size_t bytes,
+                            std::stop_token stop) {
     ++derived;
     return luks::derive_slot_key(kdf, passphrase, bytes, stop);
   };

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Images with what they stand on, made by qemu-img, opened with what somebody knows of it; and the streams that are kept on the way.
+// Images with what they stand on, made by qemu-img, opened with what somebody knows of it; and the streams that are kept on the
+// way.
 #include "engine/io/image_chain.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +28,8 @@ class ImageChainTest : public testing::Test {
   /// "base" of qcow2, compressed; "top" on it, in which the third cluster is another and the fifth is zero.
   void make_chain() {
     std::vector<std::byte> disk(kSize);
-    for (std::size_t i = 0; i < disk.size(); ++i) disk[i] = static_cast<std::byte>("all work and no play "[i % 21] + i / kCluster);
+    for (std::size_t i = 0; i < disk.size(); ++i)
+      disk[i] = static_cast<std::byte>("all work and no play "[i % 21] + i / kCluster);
     write_sparse(folder_.file("disk"), disk);
     qemu("convert -c -O qcow2 disk base");
     qemu("create -f qcow2 -b base -F qcow2 top");
@@ -35,7 +37,9 @@ class ImageChainTest : public testing::Test {
   }
 
   BackingPlace base(const std::string& name, bool unread = false) const { return {folder_.file("base"), "qcow2", name, unread}; }
-  OpenedImage open(KnownBacking backing) const { return open_image({folder_.file("top"), "qcow2", false, nullptr, backing}, nullptr); }
+  OpenedImage open(KnownBacking backing) const {
+    return open_image({folder_.file("top"), "qcow2", false, nullptr, backing}, nullptr);
+  }
 
   std::string complaint(const KnownBacking& backing) const {
     try {
