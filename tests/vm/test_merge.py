@@ -70,11 +70,55 @@ class MergeTest(ChainTest):
             self.assertNotIn("backing-filename", judge.info(image))
         self.assert_status(self.verify(backup_set, *opens), DONE, "no errors were found")
 
+    def assert_nothing_left_of_runs(self, vm, published):
+        wait_until("our processes to end", lambda: not lab.our_processes())
+        self.assertEqual(self.partials(), [])
+        self.assertEqual(len(self.sets(vm)), published)
+
+    def assert_qemu_opens(self, taken, *opens):
+        """The chain of three with the command that info prints of its end."""
+        told = self.run_command("info", taken[2].set, "--json", *opens).json()
+        self.assertEqual([link["set"] for link in told["chain"]], [one.set.name for one in taken])
+        self.assertEqual(told["chain"][2]["stored_bytes"], told["stored_bytes"])
+        image = next(image for image in told["images"] if "vda" in image["path"])
+        files = [self.image(one.set, "vda") for one in (taken[1], taken[0])]
+        self.assertEqual(image["stands_on"], [{"path": str(file), "file_size": file.stat().st_size} for file in files])
+        words = shlex.split(image["open_with"][0]["command"])
+        raw = f"driver=raw,file.driver=file,file.filename={taken[2].copies}/vda.raw"
+        self.assertIn("identical", qemu_img.run(words[0], "compare", *words[2:], raw))
+        qemu_img.run(words[0], "convert", *words[2:], "-O", "raw", self.dir / "out.raw")
+        judge.same(self.dir / "out.raw", taken[2].copies / "vda.raw", "raw")
+        alone = self.run_command("info", self.image(taken[2].set, "vda"), "--json", *opens).json()
+        self.assertEqual((alone["open_with"], alone["stands_on"]), (image["open_with"], image["stands_on"]))
+        text = self.run_command("info", taken[2].set, *opens).out
+        self.assertRegex(text, f"stands on: +{taken[1].set.name} .increment, .*, on {taken[0].set.name} .full, ")
+        self.assertIn(image["open_with"][0]["command"], text)
+
+    def assert_served(self, taken):
+        """The increment's disk, flattened, and where it is zero."""
+        socket = self.dir / "socket"
+        server = self.begin("serve", taken.set, "--socket", socket)
+        wait_until("the server", lambda: socket.exists() or not server.running())
+        uri = f"nbd+unix:///vda?socket={socket}"
+        judge.same(uri, taken.copies / "vda.raw", "raw")
+        status, text = judge.output_of("nbdinfo", "--map", "--json", uri)
+        self.assertEqual(status, 0, text)
+        self.assertEqual(sum(run["length"] for run in json.loads(text)), 64 * MIB)
+        zero = sum(run["length"] for run in json.loads(text) if run["type"] == 3)
+        self.assertGreater(zero, 50 * MIB)
+        self.assertLess(zero, 64 * MIB - 7 * MIB)
+        subprocess.run(["nbdcopy", uri, str(self.dir / "copied.raw")], check=True)
+        judge.same(self.dir / "copied.raw", taken.copies / "vda.raw", "raw")
+        server.send(signal.SIGTERM)
+        self.assertEqual(server.end().status, DONE)
+
 
 class AMergedSet(MergeTest):
     def test_is_full_and_the_next_increment_stands_on_it_when_the_chain_is_gone(self):
         vm, taken = self.chain()
         before = {one.set: contents_of(one.set) for one in taken}
+        self.assert_qemu_opens(taken)
+        self.assert_served(taken[2])
         merged = self.merge(taken[2].set, "--verify")
         manifest, newest = manifest_of(merged.set), manifest_of(taken[2].set)
         self.assertEqual((manifest["kind"], manifest["parent"]), ("full", None))
@@ -97,11 +141,6 @@ class AMergedSet(MergeTest):
         self.assertEqual(manifest_of(after.set)["parent"]["set"], merged.set.name)
         self.assert_restores(after)
 
-    def assert_nothing_left_of_runs(self, vm, published):
-        wait_until("our processes to end", lambda: not lab.our_processes())
-        self.assertEqual(self.partials(), [])
-        self.assertEqual(len(self.sets(vm)), published)
-
     def test_has_the_streams_of_a_compressed_chain(self):
         vm, taken = self.chain("-c")
         merged = self.merge(taken[2].set)
@@ -114,7 +153,11 @@ class AMergedSet(MergeTest):
         self.assertGreater(self.disk_of(again)["compressed_clusters"], 60)
         self.assert_holds(again.set, taken[2])
         self.merge(merged.set, status=USAGE, says=["is a full set"])
-        self.assertGreater(self.disk_of(self.merge(taken[1].set, "--cluster-size", "128K"))["compressed_clusters"], 30)
+        middle = self.merge(taken[1].set, "--cluster-size", "128K")
+        self.assertGreater(self.disk_of(middle)["compressed_clusters"], 30)
+        self.assert_holds(middle.set, taken[1])
+        listed = json.loads(self.run_command("list", self.target, "--json").out)["sets"]  # the newest stays the newest
+        self.assertEqual([Path(one["path"]) for one in listed], [taken[0].set, taken[1].set, middle.set, taken[2].set, merged.set, again.set])
         self.assertEqual(manifest_of(self.take(vm, "--incremental", "-c").set)["parent"]["set"], again.set.name)
 
     def test_of_a_mixed_chain_has_those_that_were_compressed_alike(self):
@@ -127,17 +170,18 @@ class AMergedSet(MergeTest):
 
     def test_of_an_encrypted_chain_has_keys_of_its_own(self):
         opens = ["-e", self.key, *QUICK]
-        for options in (opens, ["-c", *opens]):
-            with self.subTest(options=options):
-                vm, taken = self.chain(*options, nvram=self.dir / "vars.fd", memory_mib=64)
+        for each in ([opens] * 3, [["-c", *opens]] * 3, [["-c", *opens], opens, ["-c", *opens]]):
+            options = each[2]
+            with self.subTest(each=each):
+                vm, taken = self.chain(each=each, nvram=self.dir / "vars.fd", memory_mib=64)
+                self.assert_qemu_opens(taken, "-e", self.key)
                 merged = self.merge(taken[2].set, *opens, "--verify")
                 self.assert_holds(merged.set, taken[2], self.key, "-e", self.key)
                 newest, manifest = manifest_of(taken[2].set), manifest_of(merged.set)
                 self.assertTrue(set(disk["luks_uuid"] for disk in manifest["disks"]).isdisjoint(disk["luks_uuid"] for disk in newest["disks"]))
                 self.assertTrue(set(manifest["seal"]["keys"]).isdisjoint(newest["seal"]["keys"]))
                 self.assertNotEqual((merged.set / "nvram.fd.sealed").read_bytes(), (taken[2].set / "nvram.fd.sealed").read_bytes())
-                if "-c" in options:
-                    self.assertGreater(self.disk_of(merged)["copied_clusters"], 60)
+                self.assertEqual(self.disk_of(merged)["copied_clusters"] > 30, "-c" in options)
                 place = self.restored(merged.set, "-e", self.key)
                 self.assertEqual((place / "machine_VARS.fd").read_bytes(), (self.dir / "vars.fd").read_bytes())
                 self.assertEqual(manifest_of(self.take(vm, "--incremental", *options).set)["parent"]["set"], merged.set.name)
@@ -156,19 +200,15 @@ class AMergedSet(MergeTest):
         plain = self.merge(taken[2].set, "--source-key", self.key, "--allow-plaintext")
         self.assert_holds(plain.set, taken[2])
 
-    def test_of_the_middle_of_a_chain_is_not_the_newest(self):
-        vm, taken = self.chain()
-        merged = self.merge(taken[1].set)
-        self.assert_holds(merged.set, taken[1])
-        listed = json.loads(self.run_command("list", self.target, "--json").out)["sets"]
-        self.assertEqual([Path(one["path"]).name for one in listed],
-                         [taken[0].set.name, taken[1].set.name, merged.set.name, taken[2].set.name])
-        self.assertEqual(manifest_of(self.take(vm, "--incremental").set)["parent"]["set"], taken[2].set.name)
-
-    def test_is_not_made_of_what_is_damaged(self):
+    def test_is_not_made_of_what_is_damaged_and_an_interrupted_run_leaves_nothing(self):
         for options in ((), ("-c",)):
             with self.subTest(options=options):
                 vm, taken = self.chain(*options)
+                run = self.begin("merge", taken[2].set, "--rate", "1M", "--progress=none")
+                wait_until("the partial set", self.partials)
+                run.send(signal.SIGTERM)
+                self.assertEqual(run.end().status, 128 + signal.SIGTERM)
+                self.assert_nothing_left_of_runs(vm, 3)
                 image = self.image(taken[0].set, "vda")
                 data = bytearray(image.read_bytes())
                 data[MIB + 2000] ^= 1
@@ -177,68 +217,6 @@ class AMergedSet(MergeTest):
                 self.assert_nothing_left_of_runs(vm, 3)
                 vm.remove()
                 self.assert_status(self.run_command("delete", taken[0].set, "--with-children"), DONE)
-
-    def test_that_is_interrupted_leaves_nothing(self):
-        vm, taken = self.chain()
-        run = self.begin("merge", taken[2].set, "--rate", "1M", "--progress=none")
-        wait_until("the partial set", self.partials)
-        run.send(signal.SIGTERM)
-        self.assertEqual(run.end().status, 128 + signal.SIGTERM)
-        self.assert_nothing_left_of_runs(vm, 3)
-
-
-class HowAChainIsOpened(MergeTest):
-    """By QEMU with the command that info prints, and by those who read what serve shows."""
-
-    def check(self, *each):
-        _, taken = self.chain(each=each)
-        opens = ["-e", self.key] if "-e" in each[0] else []
-        told = self.run_command("info", taken[2].set, "--json", *opens).json()
-        self.assertEqual([link["set"] for link in told["chain"]], [one.set.name for one in taken])
-        self.assertEqual(told["chain"][2]["stored_bytes"], told["stored_bytes"])
-        image = next(image for image in told["images"] if "vda" in image["path"])
-        files = [self.image(one.set, "vda") for one in (taken[1], taken[0])]
-        self.assertEqual(image["stands_on"], [{"path": str(file), "file_size": file.stat().st_size} for file in files])
-        words = shlex.split(image["open_with"][0]["command"])
-        raw = f"driver=raw,file.driver=file,file.filename={taken[2].copies}/vda.raw"
-        self.assertIn("identical", qemu_img.run(words[0], "compare", *words[2:], raw))
-        qemu_img.run(words[0], "convert", *words[2:], "-O", "raw", self.dir / "out.raw")
-        judge.same(self.dir / "out.raw", taken[2].copies / "vda.raw", "raw")
-        alone = self.run_command("info", self.image(taken[2].set, "vda"), "--json", *opens).json()
-        self.assertEqual((alone["open_with"], alone["stands_on"]), (image["open_with"], image["stands_on"]))
-        text = self.run_command("info", taken[2].set, *opens).out
-        self.assertRegex(text, f"stands on: +{taken[1].set.name} .increment, .*, on {taken[0].set.name} .full, ")
-        self.assertIn(image["open_with"][0]["command"], text)
-        return taken, opens
-
-    def test_of_plain_images_and_what_serve_shows_of_it(self):
-        taken, _ = self.check((), ("-c",), ())
-        socket = self.dir / "socket"
-        server = self.begin("serve", taken[2].set, "--socket", socket)
-        wait_until("the server", lambda: socket.exists() or not server.running())
-        uri = f"nbd+unix:///vda?socket={socket}"
-        judge.same(uri, taken[2].copies / "vda.raw", "raw")
-        status, text = judge.output_of("nbdinfo", "--map", "--json", uri)
-        self.assertEqual(status, 0, text)
-        mapped = json.loads(text)
-        self.assertEqual(sum(run["length"] for run in mapped), 64 * MIB)
-        zero = sum(run["length"] for run in mapped if run["type"] == 3)
-        self.assertGreater(zero, 50 * MIB)
-        self.assertLess(zero, 64 * MIB - 7 * MIB)
-        subprocess.run(["nbdcopy", uri, str(self.dir / "copied.raw")], check=True)
-        judge.same(self.dir / "copied.raw", taken[2].copies / "vda.raw", "raw")
-        server.send(signal.SIGTERM)
-        self.assertEqual(server.end().status, 0)
-
-    def test_of_encrypted_images(self):
-        self.check(*[("-e", self.key, *QUICK)] * 3)
-
-    def test_of_containers(self):
-        self.check(*[("-c", "-e", self.key, *QUICK)] * 3)
-
-    def test_of_both_one_on_the_other(self):
-        e = ("-e", self.key, *QUICK)
-        self.check(("-c", *e), e, ("-c", *e))
 
 
 if __name__ == "__main__":
