@@ -57,7 +57,7 @@ class DigestTest(CliTest):
         """Everything that the manifest says is so."""
         manifest = set_reader.Manifest(folder)
         self.assertEqual(manifest.seal["sha256"], manifest.sha256())
-        self.assertEqual(manifest["version"], 2)
+        self.assertEqual(manifest["version"], 3)
         self.assertIsNone(manifest["parent"])
         for entry, content in zip(manifest["disks"], contents, strict=True):
             image = folder / entry["file"]

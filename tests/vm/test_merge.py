@@ -182,6 +182,10 @@ class AMergedSet(MergeTest):
                 self.assertTrue(set(manifest["seal"]["keys"]).isdisjoint(newest["seal"]["keys"]))
                 self.assertNotEqual((merged.set / "nvram.fd.sealed").read_bytes(), (taken[2].set / "nvram.fd.sealed").read_bytes())
                 self.assertEqual(self.disk_of(merged)["copied_clusters"] > 30, "-c" in options)
+                # One derivation opens all of them: the slot's salt (LUKS1, "partition header") is the same in all containers.
+                headers = [image.read_bytes()[:248] for one in self.sets(vm) for image in one.glob("*.luks")]
+                self.assertEqual(len({header[216:248] for header in headers}), min(1, len(headers)))
+                self.assertEqual(len({header[168:208] for header in headers}), len(headers))  # and no other key or uuid is
                 place = self.restored(merged.set, "-e", self.key)
                 self.assertEqual((place / "machine_VARS.fd").read_bytes(), (self.dir / "vars.fd").read_bytes())
                 self.assertEqual(manifest_of(self.take(vm, "--incremental", *options).set)["parent"]["set"], merged.set.name)
