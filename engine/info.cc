@@ -44,6 +44,9 @@ const char* format_name(ImageFormat format) noexcept {
   }
 }
 
+/// As many stand on each other (docs/formats/set.md).
+constexpr std::size_t kMostSets = 64;
+
 /// A listing reads nothing but headers.
 enum class Look { at_headers, at_clusters };
 
@@ -160,7 +163,7 @@ const set::ManifestDisk* disk_with(const set::CatalogueSet& found, const std::st
   return nullptr;
 }
 
-/// What an image of the set stands on. Nothing is told where some of it is missing: nobody opens it then.
+/// What an image of the set stands on. Nothing is told where some of it is missing, or there is too much: nobody opens it then.
 void tell_chain(const set::CatalogueSet& found, const set::Chains& chains, const std::string& file,
                 const std::string& passphrase_file, ImageInfo& info) {
   const auto sets = chains.below(found);
@@ -170,7 +173,7 @@ void tell_chain(const set::CatalogueSet& found, const set::Chains& chains, const
   std::vector<BackingFile> files;
   for (std::size_t i = 1; !disk->parent_file.empty(); ++i) {
     const std::string below = disk->parent_file;
-    disk = i < sets.size() ? disk_with(*sets[i], below) : nullptr;
+    disk = i < std::min(sets.size(), kMostSets) ? disk_with(*sets[i], below) : nullptr;
     if (disk == nullptr) return;
     layers.push_back(layers_of(*sets[i]->manifest));
     files.push_back({sets[i]->path + "/" + below, disk->stored_bytes});
