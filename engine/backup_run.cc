@@ -157,7 +157,7 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
   if (!options_.compression.empty()) manifest.compression = to_string(*compression_of(options_));
   if (options_.encrypt) manifest.encryption = "luks";
   manifest.disks = disks_;
-  manifest.warnings = report_.warnings;
+  manifest.warnings.insert(manifest.warnings.end(), report_.warnings.begin(), report_.warnings.end());
   manifest.seal = seal();
   const auto prove_it = [this](const std::string& path, const std::string& name) {
     if (options_.verify != VerifyLevel::none) prove({path, name}), state().phase = "publishing";

@@ -66,7 +66,7 @@ class BackupRun {
   void copy_disks();
   /// The last thing before the set is published, once it is proven; what it throws fails the backup.
   void before_publishing(std::function<void()> what) { before_publishing_ = std::move(what); }
-  /// Publishes the set (`manifest` with VM, consistency) and reports.
+  /// Publishes the set (`manifest` with VM, consistency; this run's warnings are added to those that it has) and reports.
   JobReport finish(set::Manifest manifest, double frozen_seconds);
 
  private:

@@ -173,6 +173,7 @@ JobReport backup_running_domain(BackupRun& run, vm::Domain domain) {
     entry.emplace(*ledger, run);
   }
   if (options.named_parent) plan = plan_named_increment(run, domain, disks);
+  if (plan.proven && plan.proven->slot()) run.transfer().share_slot(*plan.proven->slot());
   JobReport report = copy_in_job(run, domain, disks, plan, entry ? entry->checkpoint() : options.checkpoint);
   if (entry) entry->keep();
   if (ledger) settle_quietly(run, domain, *ledger);

@@ -252,7 +252,8 @@ ParentSet::ParentSet(const BackupRun& run, const SetPlace& place)
     : control_{run.stop(), run.lifeline(), {}, {}, {}},
       ring_(ring_of(run.options().encrypt ? std::vector{run.options().encrypt} : std::vector<std::shared_ptr<const Passphrase>>{},
                     run.stop())),
-      set_(place, ring_, control_) {}
+      set_(place, ring_, control_),
+      slot_(set_.slot_for(run.options(), ring_)) {}
 
 std::unique_ptr<DigestChain> IncrementPlan::digests_of(const std::string& target) const {
   const ProvenSet& set = **proven;

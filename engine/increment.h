@@ -29,11 +29,14 @@ class ParentSet {
   ParentSet(const BackupRun& run, const SetPlace& place);
   const ProvenSet& operator*() const noexcept { return set_; }
   const ProvenSet* operator->() const noexcept { return &set_; }
+  /// Of its images, for those that shall stand on them; nothing where they cannot have it.
+  const std::optional<luks::SharedSlot>& slot() const noexcept { return slot_; }
 
  private:
   JobControl control_;
   luks::KeyRing ring_;
   ProvenSet set_;
+  std::optional<luks::SharedSlot> slot_;
 };
 
 struct IncrementPlan {

@@ -44,6 +44,9 @@ const char* format_name(ImageFormat format) noexcept {
   }
 }
 
+/// As many stand on each other (docs/formats/set.md).
+constexpr std::size_t kMostSets = 64;
+
 /// A listing reads nothing but headers.
 enum class Look { at_headers, at_clusters };
 
@@ -126,12 +129,12 @@ class Describer {
 
   /// What a closed container holds its name may say, but need not.
   void tell_commands(ImageInfo& info) const {
-    const auto add = [&](const char* content, EncryptedLayers layers) {
-      info.open_with.push_back({content, qemu_command(layers, info.path, passphrase_file_)});
+    const auto add = [&](const char* content, FileLayers layers) {
+      info.open_with.push_back({content, qemu_command({layers}, info.path, passphrase_file_)});
     };
-    if (info.format == "qcow2") return add("qcow2", EncryptedLayers::luks_in_qcow2);
-    if (info.content != "raw") add("qcow2", EncryptedLayers::qcow2_in_luks);
-    if (info.content != "qcow2") add("raw", EncryptedLayers::raw_in_luks);
+    if (info.format == "qcow2") return add("qcow2", FileLayers::luks_in_qcow2);
+    if (info.content != "raw") add("qcow2", FileLayers::qcow2_in_luks);
+    if (info.content != "qcow2") add("raw", FileLayers::raw_in_luks);
   }
 
   luks::KeyRing ring_;
@@ -147,8 +150,40 @@ void fill_from_manifest(const set::CatalogueSet& found, const std::string& file,
     if (disk.file == file) info.virtual_size = disk.virtual_size;
 }
 
+/// By the manifest: what is compressed and encrypted lies in a container.
+FileLayers layers_of(const set::Manifest& manifest) {
+  if (manifest.encryption == "none") return FileLayers::qcow2;
+  return manifest.compression == "none" ? FileLayers::luks_in_qcow2 : FileLayers::qcow2_in_luks;
+}
+
+const set::ManifestDisk* disk_with(const set::CatalogueSet& found, const std::string& file) {
+  if (!found.manifest) return nullptr;
+  for (const set::ManifestDisk& disk : found.manifest->disks)
+    if (disk.file == file) return &disk;
+  return nullptr;
+}
+
+/// What an image of the set stands on. Nothing is told where some of it is missing, or there is too much: nobody opens it then.
+void tell_chain(const set::CatalogueSet& found, const set::Chains& chains, const std::string& file,
+                const std::string& passphrase_file, ImageInfo& info) {
+  const auto sets = chains.below(found);
+  const set::ManifestDisk* disk = disk_with(found, file);
+  if (disk == nullptr || disk->parent_file.empty()) return;
+  std::vector<FileLayers> layers{layers_of(*found.manifest)};
+  std::vector<BackingFile> files;
+  for (std::size_t i = 1; !disk->parent_file.empty(); ++i) {
+    const std::string below = disk->parent_file;
+    disk = i < std::min(sets.size(), kMostSets) ? disk_with(*sets[i], below) : nullptr;
+    if (disk == nullptr) return;
+    layers.push_back(layers_of(*sets[i]->manifest));
+    files.push_back({sets[i]->path + "/" + below, disk->stored_bytes});
+  }
+  info.stands_on = std::move(files);
+  info.open_with = {{"qcow2", qemu_command(layers, info.path, passphrase_file)}};
+}
+
 ChainLink link_of(const set::CatalogueSet& found) {
-  return {found.name, found.time, found.manifest ? found.manifest->kind : set::kFull, false};
+  return {found.name, found.time, found.manifest ? found.manifest->kind : set::kFull, found.stored_bytes(), false};
 }
 
 SetInfo describe(const set::CatalogueSet& found, const set::Chains& chains, Describer& describer) {
@@ -177,21 +212,46 @@ std::vector<ChainLink> chain_of(const set::CatalogueSet& found, const set::Chain
   const auto below = chains.below(found);
   for (const set::CatalogueSet* set : below) links.push_back(link_of(*set));
   const auto& last = below.back()->manifest;
-  if (last && last->parent && chains.parent_of(*below.back()) == nullptr) links.push_back({last->parent->set, "", "", true});
+  if (last && last->parent && chains.parent_of(*below.back()) == nullptr) links.push_back({last->parent->set, "", "", 0, true});
   std::reverse(links.begin(), links.end());
   return links;
 }
 
+/// A set, and those of its VM around it.
+struct Surroundings {
+  set::CatalogueSet found;
+  std::vector<set::CatalogueSet> sets;
+};
+
+Surroundings look_around(const std::string& path, LifelineState* state) {
+  Surroundings around{set::find_set(path, state), {}};
+  const auto directory = set::Directory::open(around.found.path.substr(0, around.found.path.rfind('/') + 1), state);
+  around.sets = set::list_vm(directory, around.found.vm);
+  return around;
+}
+
 SetInfo describe_in_chain(const InfoOptions& options, const JobControl& control) {
   Describer describer(options, Look::at_clusters, control);
-  const set::CatalogueSet found = set::find_set(options.path, state_of(control));
-  const auto directory = set::Directory::open(found.path.substr(0, found.path.rfind('/') + 1), state_of(control));
-  const std::vector<set::CatalogueSet> sets = set::list_vm(directory, found.vm);
-  const set::Chains chains(sets);
+  const Surroundings around = look_around(options.path, state_of(control));
+  const set::CatalogueSet& found = around.found;
+  const set::Chains chains(around.sets);
   SetInfo info = describe(found, chains, describer);
+  for (std::size_t i = 0; i < info.images.size(); ++i)
+    tell_chain(found, chains, found.images[i].name, options.passphrase_file, info.images[i]);
   info.chain = chain_of(found, chains);
   for (const set::CatalogueSet* child : chains.above(found)) info.children.push_back(child->name);
   std::sort(info.children.begin(), info.children.end());
+  return info;
+}
+
+/// One that lies in a set is told of with what the manifests say besides.
+ImageInfo describe_image(const InfoOptions& options, const JobControl& control) {
+  ImageInfo info = Describer(options, Look::at_clusters, control).describe(options.path);
+  const std::string path = set::real_path(options.path, state_of(control)), directory = path.substr(0, path.rfind('/'));
+  if (directory.empty() || !set::is_set(directory, state_of(control))) return info;
+  const Surroundings around = look_around(directory, state_of(control));
+  if (around.found.path == directory)
+    tell_chain(around.found, set::Chains(around.sets), path.substr(directory.size() + 1), options.passphrase_file, info);
   return info;
 }
 
@@ -212,7 +272,7 @@ std::vector<SetInfo> describe_all(const std::string& dir, const JobControl& cont
 const char* version() noexcept { return NASBACKUP_VERSION; }
 
 ImageInfo image_info(const InfoOptions& options, const JobControl& control) {
-  return translate_faults([&] { return Describer(options, Look::at_clusters, control).describe(options.path); });
+  return translate_faults([&] { return describe_image(options, control); });
 }
 
 bool is_set(const std::string& path, const JobControl& control) {

@@ -61,7 +61,7 @@ class KeySlots {
   std::vector<unsigned> opened_by(KeyRing& ring) {
     std::vector<unsigned> found;
     for (unsigned slot = 0; slot < luks::kSlots; ++slot)
-      if (facts().slots[slot].enabled && opens(slot, ring.slot_key(facts().kdf(slot), 0, facts().key_bytes)))
+      if (facts().slots[slot].enabled && opens(slot, *ring.slot_key(facts().kdf(slot), 0, facts().key_bytes)))
         found.push_back(slot);
     if (found.empty()) throw Fault(FaultKind::wrong_key, path() + ": the passphrase does not open it");
     return found;
@@ -181,7 +181,7 @@ std::vector<KeysOfImage> add(const KeyOptions& options, const JobControl& contro
   stop_if_asked(control);
   change_each(images, [&](KeySlots& image, std::size_t i) {
     kdf.hash = image.facts().volume_key_digest().hash;
-    image.add(slots[i].front(), kdf, unlocked[i].volume_key, new_ring.slot_key(kdf, 0, image.facts().key_bytes));
+    image.add(slots[i].front(), kdf, unlocked[i].volume_key, *new_ring.slot_key(kdf, 0, image.facts().key_bytes));
   });
   return outcome(images, slots, control);
 }

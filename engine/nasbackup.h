@@ -282,6 +282,7 @@ struct DiskReport {
   std::string chosen;                    ///< what `auto` chose: "zlib:1 20 %, zlib:5 80 %"
   std::uint64_t compressed_clusters = 0;
   std::uint64_t compressed_bytes = 0;  ///< their streams
+  std::uint64_t copied_clusters = 0;   ///< of a merge, of the compressed ones: whose stream was copied and not encoded again
   std::uint64_t plain_clusters = 0;    ///< stored as they were: they did not shrink, or nothing is compressed
   std::string read_back;               ///< how the image was read to verify it, as in FileRead; empty: it was not
 };
@@ -315,6 +316,25 @@ struct VerifyOptions : TransferOptions {
   std::vector<std::shared_ptr<const Passphrase>> against_keys;  ///< each is tried, for those that are encrypted
   double sample = 1;  ///< the part of the data that is read, chosen at random; all else is looked at wholly
 };
+
+/// An increment and all that it stands on become one full set beside them. Its `source_keys` open them; without any `encrypt`
+/// does.
+struct MergeOptions : TransferOptions {
+  MergeOptions() { cluster_size = 0; }
+
+  std::string path;                     ///< of an increment: DIR/VM/TIME, or DIR/VM for its newest set
+  bool allow_plaintext = false;         ///< what is encrypted may be written unencrypted
+  std::uint64_t min_free = 1ull << 30;  ///< room that must be left on the target
+};
+
+struct MergeReport : JobReport {
+  std::vector<std::string> merged_from;  ///< names of the sets, the full one first
+};
+
+/// A cluster size of 0, and an empty compression, are those of the set. What it holds is compared with the digests of the whole
+/// chain; the sets that were there stay as they are. Throws Error: damaged when what is read is not what was backed up; nothing
+/// is published then.
+MergeReport merge(const MergeOptions& options, const JobControl& control);
 
 /// One thing that is wrong.
 struct Damage {
@@ -470,7 +490,13 @@ struct KeysOfImage {
   std::vector<unsigned> changed;   ///< the slots that were filled or emptied
 };
 
-/// How stock QEMU opens an encrypted image.
+/// A file that an image stands on.
+struct BackingFile {
+  std::string path;
+  std::uint64_t file_size = 0;
+};
+
+/// How stock QEMU opens an image that is encrypted or stands on others.
 struct QemuCommand {
   std::string content;  ///< "qcow2" or "raw": for an image whose LUKS layer holds this, or is inside it
   std::string command;  ///< for a shell; PASSPHRASE-FILE stands in it unless InfoOptions named one
@@ -486,7 +512,8 @@ struct ImageInfo {
   std::uint64_t disk_size = 0;                ///< blocks in use
   std::string encryption;                     ///< "none", "aes", "luks"
   std::optional<KeysOfImage> keys;            ///< when the encryption is LUKS
-  std::vector<QemuCommand> open_with;         ///< the same; two, when only the passphrase could tell which
+  std::vector<QemuCommand> open_with;  ///< the same, or when it stands on others; two, when only the passphrase could tell which
+  std::vector<BackingFile> stands_on;  ///< of an increment's image in its set: from the top, by the sets' manifests
 
   // Of a qcow2, be it the file or what the container holds.
   unsigned version = 0;               ///< 0: no qcow2
@@ -503,6 +530,7 @@ struct ChainLink {
   std::string set;   ///< name of its directory
   std::string time;  ///< RFC 3339, UTC; empty: not known
   std::string kind;
+  std::uint64_t stored_bytes = 0;
   bool missing = false;
 };
 

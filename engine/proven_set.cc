@@ -13,6 +13,7 @@
 #include "engine/set/hex.h"
 #include "engine/set/small_file.h"
 #include "formats/format_error.h"
+#include "formats/luks_header.h"
 #include "formats/sealed_file.h"
 
 namespace nasbackup {
@@ -101,8 +102,17 @@ void ProvenSet::open_image(const set::ManifestDisk& disk, luks::KeyRing& ring) {
     } catch (const FormatError& error) {
       damaged(image_path(disk), error.what());  // none of ours
     }
-    volume_keys_.push_back(std::move(header.unlock(ring).volume_key));
+    luks::Unlocked unlocked = header.unlock(ring);
+    volume_keys_.push_back(std::move(unlocked.volume_key));
+    if (!opened_) opened_ = {header.facts().kdf(unlocked.slot), unlocked.passphrase};
   });
+}
+
+std::optional<luks::SharedSlot> ProvenSet::slot_for(const TransferOptions& options, luks::KeyRing& ring) const {
+  if (!opened_ || !options.encrypt || !ring.has(options.encrypt->secret()->bytes(), opened_->passphrase)) return std::nullopt;
+  const luks::SlotKdf& kdf = opened_->kdf;
+  if (kdf.hash != crypto::Hash::sha256 || kdf.iterations < options.pbkdf_iterations) return std::nullopt;
+  return luks::SharedSlot{kdf, ring.slot_key(kdf, opened_->passphrase, luks::kVolumeKeyBytes)};
 }
 
 void ProvenSet::unwrap(std::size_t disk) {

@@ -3,8 +3,8 @@
 //
 // A set whose manifest is proven: what its writer wrote, as far as can be known. Of an encrypted set that means the HMAC under
 // the set key, which comes out of the images' own headers (docs/formats/manifest.md, "The seal"); of another one a SHA-256, which
-// finds damage and no forgery. So is every set on which it stands: its seal is named in the manifest of its child. Blocking; used by one thread at a time. A damaged set is Fault(damaged) in all that follows,
-// "where: what: value".
+// finds damage and no forgery. So is every set on which it stands: its seal is named in the manifest of its child. Blocking; used
+// by one thread at a time. A damaged set is Fault(damaged) in all that follows, "where: what: value".
 #pragma once
 
 #include <functional>
@@ -46,6 +46,10 @@ class ProvenSet {
   /// Of the disk of that index in the manifest; null when the set is not encrypted.
   const crypto::Secret* volume_key(std::size_t disk) const noexcept { return encrypted() ? &volume_keys_[disk] : nullptr; }
 
+  /// The slot with which an image of it was opened, for images that shall open with `options.encrypt` and be opened with these;
+  /// nothing when that is another passphrase, or its key is stretched less than the options ask for. `ring`: that opened the set.
+  std::optional<luks::SharedSlot> slot_for(const TransferOptions& options, luks::KeyRing& ring) const;
+
   /// A line for each file that is not what the manifest says, but what is in the images: sizes of images, sizes and SHA-256 of
   /// the small files, the digest files with their roots.
   std::vector<std::string> damage() const;
@@ -66,11 +70,18 @@ class ProvenSet {
   void unwrap(std::size_t disk);
   void go_on() const;
 
+  /// How an image was opened.
+  struct Opened {
+    luks::SlotKdf kdf;
+    std::size_t passphrase;  ///< of the ring
+  };
+
   const JobControl& control_;
   SetPlace place_;
   set::Manifest manifest_;
   std::vector<crypto::Secret> volume_keys_;  // of each disk, when encrypted
   std::optional<crypto::Secret> set_key_;
+  std::optional<Opened> opened_;  // of the first, when encrypted
   std::unique_ptr<ProvenSet> parent_;
 };
 

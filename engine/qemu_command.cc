@@ -28,23 +28,41 @@ std::string shell_word(const std::string& text) {
   return word + "'";
 }
 
-std::string image_options(EncryptedLayers layers, const std::string& image) {
+/// Of the file at the top, which is named.
+std::string top_options(FileLayers layers, const std::string& image) {
   switch (layers) {
-    case EncryptedLayers::luks_in_qcow2:
+    case FileLayers::qcow2:
+      return "driver=qcow2,file.driver=file,file.filename=" + option_value(image);
+    case FileLayers::luks_in_qcow2:
       return "driver=qcow2,encrypt.key-secret=sec0,file.driver=file,file.filename=" + option_value(image);
-    case EncryptedLayers::qcow2_in_luks:
+    case FileLayers::qcow2_in_luks:
       return "driver=qcow2,file.driver=luks,file.key-secret=sec0,file.file.driver=file,file.file.filename=" + option_value(image);
-    case EncryptedLayers::raw_in_luks:
+    case FileLayers::raw_in_luks:
       break;
   }
   return "driver=luks,key-secret=sec0,file.driver=file,file.filename=" + option_value(image);
 }
 
+/// Of a file that the one above it names: its name must not stand here, or QEMU takes all of it from here.
+std::string below_options(FileLayers layers, const std::string& level) {
+  if (layers == FileLayers::luks_in_qcow2) return "," + level + "encrypt.key-secret=sec0";
+  if (layers == FileLayers::qcow2_in_luks) return "," + level + "file.driver=luks," + level + "file.key-secret=sec0";
+  return {};
+}
+
+std::string image_options(const std::vector<FileLayers>& chain, const std::string& image) {
+  std::string options = top_options(chain.front(), image), level;
+  for (std::size_t i = 1; i < chain.size(); ++i) options += below_options(chain[i], level += "backing.");
+  return options;
+}
+
 }  // namespace
 
-std::string qemu_command(EncryptedLayers layers, const std::string& image, const std::string& passphrase_file) {
+std::string qemu_command(const std::vector<FileLayers>& chain, const std::string& image, const std::string& passphrase_file) {
   const std::string secret = "secret,id=sec0,file=" + option_value(passphrase_file.empty() ? "PASSPHRASE-FILE" : passphrase_file);
-  return "qemu-img info --object " + shell_word(secret) + " --image-opts " + shell_word(image_options(layers, image));
+  const bool encrypted = std::any_of(chain.begin(), chain.end(), [](FileLayers layers) { return layers != FileLayers::qcow2; });
+  return "qemu-img info " + (encrypted ? "--object " + shell_word(secret) + " " : "") + "--image-opts " +
+         shell_word(image_options(chain, image));
 }
 
 }  // namespace nasbackup

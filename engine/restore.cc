@@ -215,7 +215,7 @@ class Restoration {
     std::vector<TransferDisk> disks;
     for (std::size_t i = 0; i < plans_.size(); ++i) {
       const StoredDisk& stored = stored_.disks()[plans_[i].index];
-      disks.push_back({stored.name, stored.path, source_of(plans_[i]), places_[i]});
+      disks.push_back({stored.name, stored.path, stored_.proven_source(plans_[i].index), places_[i]});
     }
     Transfer transfer(options_, state(), control_);
     try {
@@ -227,20 +227,7 @@ class Restoration {
     for (std::size_t i = 0; i < plans_.size(); ++i) report_.disks[i].image = location_for_people(plans_[i].target);
   }
 
-  SourcePlace source_of(const Plan& plan) {
-    SourcePlace source = stored_.source(plan.index);
-    auto digests = stored_.digests(plan.index);
-    if (!digests) return source;
-    const std::string where = stored_.disks()[plan.index].path;
-    source.proofs.push_back(std::make_shared<DiskProof>(std::move(digests), "what was backed up", [where](GuestRange range) {
-      throw Fault(FaultKind::damaged, where + ": guest bytes " + std::to_string(range.start.value) + " to " +
-                                          std::to_string(range.end().value) + ": differ from what was backed up");
-    }));
-    return source;
-  }
-
-  // ---- what belongs to the VM besides
-  // ------------------------------------------------------------------------------------------
+  // ---- what belongs to the VM besides ----------------------------------------------------------------------------------------
 
   const set::ManifestFile* find_file(const std::string& name) const {
     for (const set::ManifestFile& file : stored_.set()->manifest().files)

@@ -20,9 +20,10 @@ std::set<std::string> needed(const std::vector<set::CatalogueSet>& sets, const s
   std::set<std::string> runs;
   bool newest = false, full = false;
   for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
-    if (!set->manifest || set->manifest->checkpoint != ledger.checkpoint_of(set->manifest->run)) continue;
+    const auto run = set->manifest ? ledger.run_of(set->manifest->checkpoint) : std::nullopt;
+    if (!run) continue;
     const bool is_full = set->manifest->kind == set::kFull;
-    if (!newest || (is_full && !full)) runs.insert(set->manifest->run);
+    if (!newest || (is_full && !full)) runs.insert(*run);
     newest = true;
     full = full || is_full;
   }

@@ -75,6 +75,18 @@ SourcePlace StoredDisks::source(std::size_t index) const {
   return place;
 }
 
+SourcePlace StoredDisks::proven_source(std::size_t index) const {
+  SourcePlace place = source(index);
+  auto chain = digests(index);
+  if (!chain) return place;
+  const auto refuse = [where = disks_[index].path](GuestRange range) {
+    throw Fault(FaultKind::damaged, where + ": guest bytes " + std::to_string(range.start.value) + " to " +
+                                        std::to_string(range.end().value) + ": differ from what was backed up");
+  };
+  place.proofs.push_back(std::make_shared<DiskProof>(std::move(chain), "what was backed up", refuse));
+  return place;
+}
+
 std::unique_ptr<DigestChain> StoredDisks::digests(std::size_t index) const {
   if (set_ && own_part_) return std::make_unique<DigestChain>(set_->own_digests_of(index));
   if (set_) return set_->digests_of(index);

@@ -52,6 +52,8 @@ class StoredDisks {
   luks::KeyRing& ring() const noexcept { return *ring_; }
   /// To be read by a transfer; `index` of disks().
   SourcePlace source(std::size_t index) const;
+  /// The same; what is read is compared with the digests, if there are any, and the first difference is Fault(damaged).
+  SourcePlace proven_source(std::size_t index) const;
   /// Null: an image has none. Throws Fault(damaged).
   std::unique_ptr<DigestChain> digests(std::size_t index) const;
   bool has_digests() const noexcept { return set_ || written_; }

@@ -45,6 +45,7 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy, bool encryp
   report.chosen = copy.encoder().chosen();
   report.compressed_clusters = encoded.compressed_clusters;
   report.compressed_bytes = encoded.compressed_bytes;
+  report.copied_clusters = encoded.copied_clusters;
   report.plain_clusters = encoded.plain_clusters;
   report.cpu = {{"encode", encoded.cpu_seconds}, {"encrypt", copy.encrypting_cpu_seconds()}};
   if (copy.digests() != nullptr) report.cpu["digest"] = copy.digests()->cpu_seconds();
@@ -186,9 +187,7 @@ asio::awaitable<void> Transfer::copy_all(const std::vector<TransferDisk>& disks,
 
 asio::awaitable<std::deque<DiskCopy>> Transfer::build_all(const std::vector<TransferDisk>& disks) {
   std::deque<DiskCopy> copies;
-  if (options_.encrypt)
-    keys_.emplace(options_.encrypt->secret(), stretching_of(options_), crypto::system_random(), job_.stop().token());
-  derive_again();
+  make_keys();
   for (const TransferDisk& disk : disks) {
     job_.stop().throw_if_stopped();
     TargetPlace target = disk.target;
@@ -230,6 +229,16 @@ void Transfer::make_room_for_libraries(const std::vector<TransferDisk>& disks) {
     throw Fault(FaultKind::usage, "--memory: " + std::to_string(options_.memory) +
                                       ": too little for Ceph images: write at least " +
                                       std::to_string((kLeastMemory + libraries_) >> 20) + "M");
+}
+
+void Transfer::make_keys() {
+  if (!options_.encrypt) return;
+  const Stretching stretching = stretching_of(options_);
+  if (shared_slot_)
+    keys_.emplace(*shared_slot_, stretching, crypto::system_random(), job_.stop().token());
+  else
+    keys_.emplace(options_.encrypt->secret(), stretching, crypto::system_random(), job_.stop().token());
+  derive_again();
 }
 
 std::shared_ptr<luks::KeyRing> Transfer::ring_for_written() {

@@ -58,6 +58,8 @@ class Transfer {
   void lift_limit();
   /// Of the rbd: locations to come; more may be added until run().
   StorageKeys& storage_keys() noexcept { return options_.storage_keys; }
+  /// What is encrypted gets this slot, which other images have too. Before run().
+  void share_slot(luks::SharedSlot slot) { shared_slot_ = std::move(slot); }
   /// Copies all disks; on return every image is complete and on stable storage. Throws Fault. To be called once.
   std::vector<DiskReport> run(const std::vector<TransferDisk>& disks);
   /// Of each disk, once run() is over: what its digest file came to, and the key of its image; nothing, and null, where there is
@@ -75,6 +77,7 @@ class Transfer {
   asio::awaitable<void> copy_all(const std::vector<TransferDisk>& disks, std::vector<DiskReport>& reports);
   asio::awaitable<std::deque<DiskCopy>> build_all(const std::vector<TransferDisk>& disks);
   std::size_t most_at_once(const std::deque<DiskCopy>& copies) const;
+  void make_keys();
   void make_room_for_libraries(const std::vector<TransferDisk>& disks);
   std::uint64_t buffers() const noexcept { return buffers_of(options_) - libraries_; }
   void derive_again();
@@ -92,6 +95,7 @@ class Transfer {
   std::deque<Limiter> limiters_;  // the first is everybody's, unless each disk has its own
   std::optional<Limit> limit_;    // the last one that was set
   bool lifted_ = false;
+  std::optional<luks::SharedSlot> shared_slot_;
   std::optional<JobKeys> keys_;                 // when the images are encrypted
   std::shared_ptr<luks::KeyRing> source_keys_;  // when sources may be
   std::vector<std::shared_ptr<ImageKey>> image_keys_;

@@ -18,8 +18,9 @@ class Decompressor {
  public:
   virtual ~Decompressor() = default;
 
-  /// Fills exactly `cluster` (of 512 bytes or more), or throws FormatError and leaves its content undefined.
-  virtual void decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) = 0;
+  /// Fills exactly `cluster` (of 512 bytes or more), or throws FormatError and leaves its content undefined. Returns how many
+  /// bytes of `stored` the stream takes; 0 when it does not end by itself.
+  virtual std::size_t decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) = 0;
 };
 
 /// Throws FormatError for a codec that was not built in.

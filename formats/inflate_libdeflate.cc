@@ -23,11 +23,11 @@ class LibdeflateDecoder final : public Decompressor {
 
   // Without a place for the output's size the call succeeds only when the cluster is filled exactly. Whatever else it says,
   // the stream may be one that does not end, and zlib has the better words when it is broken.
-  void decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) override {
+  std::size_t decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) override {
     std::size_t used = 0;
     const auto outcome = libdeflate_deflate_decompress_ex(decoder_.get(), stored.data(), stored.size(), cluster.data(),
                                                           cluster.size(), &used, nullptr);
-    if (outcome != LIBDEFLATE_SUCCESS) reference_->decompress(stored, cluster);
+    return outcome == LIBDEFLATE_SUCCESS ? used : reference_->decompress(stored, cluster);
   }
 
  private:

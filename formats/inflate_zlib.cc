@@ -22,7 +22,7 @@ class ZlibDecoder final : public Decompressor {
   ZlibDecoder& operator=(const ZlibDecoder&) = delete;
 
   // Z_BUF_ERROR is a stream that would go on, which qemu takes as well once the cluster is full.
-  void decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) override {
+  std::size_t decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) override {
     inflateReset(&stream_);
     stream_.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(stored.data()));
     stream_.avail_in = static_cast<uInt>(stored.size());
@@ -35,6 +35,7 @@ class ZlibDecoder final : public Decompressor {
     if (stream_.avail_out != 0)
       throw FormatError("compressed cluster: deflate stream too short: " + std::to_string(cluster.size() - stream_.avail_out) +
                         " bytes of " + std::to_string(cluster.size()));
+    return outcome == Z_STREAM_END ? stored.size() - stream_.avail_in : 0;
   }
 
  private:

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "crypto/secret.h"
 #include "formats/format_error.h"
 
 namespace nasbackup::luks {
@@ -26,23 +27,27 @@ KeyRing::KeyRing(std::vector<Passphrase> passphrases, std::stop_token stop, Deri
 
 const KeyRing::Known* KeyRing::find(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes) const noexcept {
   for (const Known& known : known_)
-    if (known.passphrase == passphrase && known.slot_key.size() == key_bytes && known.kdf == kdf) return &known;
+    if (known.passphrase == passphrase && known.slot_key->size() == key_bytes && known.kdf == kdf) return &known;
   return nullptr;
 }
 
-const Secret& KeyRing::slot_key(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes) {
+std::shared_ptr<const Secret> KeyRing::slot_key(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes) {
   if (const Known* known = find(kdf, passphrase, key_bytes)) return known->slot_key;
-  Secret key = derive_(kdf, passphrases_[passphrase]->bytes(), key_bytes, stop_);
+  auto key = std::make_shared<const Secret>(derive_(kdf, passphrases_[passphrase]->bytes(), key_bytes, stop_));
   if (known_.size() == kMostKnown) known_.erase(known_.begin());
   known_.push_back({kdf, passphrase, std::move(key)});
   return known_.back().slot_key;
 }
 
+bool KeyRing::has(std::span<const std::byte> passphrase, std::size_t index) const noexcept {
+  return crypto::same_bytes(passphrases_[index]->bytes(), passphrase);
+}
+
 std::optional<Unlocked> KeyRing::try_slot(const HeaderFacts& facts, const ReadAt& read, unsigned slot, std::size_t passphrase) {
   std::vector<std::byte> material(material_bytes(facts.key_bytes));
   read(facts.slots[slot].material_offset, material);
-  const Secret& key = slot_key(facts.kdf(slot), passphrase, facts.key_bytes);
-  auto volume_key = open_key_material(facts.volume_key_digest(), key.bytes(), material, stop_);
+  const std::shared_ptr<const Secret> key = slot_key(facts.kdf(slot), passphrase, facts.key_bytes);
+  auto volume_key = open_key_material(facts.volume_key_digest(), key->bytes(), material, stop_);
   if (!volume_key) return std::nullopt;
   return Unlocked{std::move(*volume_key), slot, passphrase};
 }

@@ -19,6 +19,12 @@
 
 namespace nasbackup::luks {
 
+/// A slot's key, with what it is derived from besides the passphrase: images that have it in common cost one derivation.
+struct SharedSlot {
+  SlotKdf kdf;
+  std::shared_ptr<const crypto::Secret> key;
+};
+
 struct Unlocked {
   crypto::Secret volume_key;
   unsigned slot = 0;
@@ -28,7 +34,8 @@ struct Unlocked {
 class KeyRing {
  public:
   using Passphrase = std::shared_ptr<const crypto::Secret>;
-  using Derive = std::function<crypto::Secret(const SlotKdf&, std::span<const std::byte> passphrase, std::size_t key_bytes, std::stop_token)>;
+  using Derive = std::function<crypto::Secret(const SlotKdf&, std::span<const std::byte> passphrase, std::size_t key_bytes,
+                                              std::stop_token)>;
   /// Fills the span from an offset counted from the header's beginning, or throws.
   using ReadAt = std::function<void(std::uint64_t offset, std::span<std::byte> into)>;
 
@@ -41,16 +48,18 @@ class KeyRing {
   /// The same from the header's bytes. Throws FormatError when a slot's key material is not among them.
   std::optional<Unlocked> unlock(const HeaderFacts& facts, std::span<const std::byte> header);
 
-  /// The slot key of one of the passphrases, derived unless it is known already. Valid until the next call.
-  const crypto::Secret& slot_key(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes);
+  /// The slot key of one of the passphrases, derived unless it is known already.
+  std::shared_ptr<const crypto::Secret> slot_key(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes);
 
   std::size_t size() const noexcept { return passphrases_.size(); }
+  /// Is it the passphrase of that index? Takes the same time for every other of its length.
+  bool has(std::span<const std::byte> passphrase, std::size_t index) const noexcept;
 
  private:
   struct Known {
     SlotKdf kdf;
     std::size_t passphrase;
-    crypto::Secret slot_key;
+    std::shared_ptr<const crypto::Secret> slot_key;
   };
 
   const Known* find(const SlotKdf& kdf, std::size_t passphrase, std::size_t key_bytes) const noexcept;

@@ -29,7 +29,8 @@ class ZstdDecoder final : public Decompressor {
 
   // Whole frames at a time: unlike the streaming call this one needs no window of its own, however large a frame says that
   // its window is. A frame that is cut off or overfills the cluster is an error in both ways.
-  void decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) override {
+  std::size_t decompress(std::span<const std::byte> stored, std::span<std::byte> cluster) override {
+    const std::size_t given = stored.size();
     for (std::size_t done = 0; done < cluster.size();) {
       if (stored.empty())
         throw FormatError("compressed cluster: zstd frames too short: " + std::to_string(done) + " bytes of " +
@@ -39,6 +40,7 @@ class ZstdDecoder final : public Decompressor {
       done += checked(ZSTD_decompressDCtx(context_.get(), rest.data(), rest.size(), stored.data(), frame));
       stored = stored.subspan(frame);
     }
+    return given - stored.size();
   }
 
  private:

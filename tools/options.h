@@ -17,8 +17,8 @@ enum class Value { none, required, optional };
 /// The verbs as a set, for Option::verbs.
 using Verbs = unsigned;
 inline constexpr Verbs kBackup = 1, kConvert = 2, kInfo = 4, kList = 8, kKey = 16, kTune = 32, kCheck = 64, kServe = 128;
-inline constexpr Verbs kVerify = 256, kRestore = 512, kDelete = 1024, kDetails = 2048;
-inline constexpr Verbs kTransfers = kBackup | kConvert;
+inline constexpr Verbs kVerify = 256, kRestore = 512, kDelete = 1024, kDetails = 2048, kMerge = 4096;
+inline constexpr Verbs kTransfers = kBackup | kConvert | kMerge;
 inline constexpr Verbs kStored = kVerify | kRestore;           ///< read what was backed up
 inline constexpr Verbs kMoving = kTransfers | kTune;           ///< read a disk through the pipeline
 inline constexpr Verbs kReading = kMoving | kStored | kServe;  ///< read a disk at a rate

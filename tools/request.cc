@@ -43,6 +43,8 @@ class Reader {
       read_verify(request);
     else if (request.verb == kRestore)
       read_restore(request);
+    else if (request.verb == kMerge)
+      read_merge(request);
     else if (request.verb == kServe)
       read_serve(request.serve, request.io_timeout);
     else if (request.verb == kKey)
@@ -151,7 +153,8 @@ class Reader {
     options.allow_plaintext = line_.has("allow-plaintext");
     if (options.sources.empty()) refuse("of what? write nasbackup backup VM --to DIR, or --disk SRC --name NAME --to DIR");
     if (options.vm.empty()) refuse("--disk without a VM needs a name for the set: write --name NAME");
-    for (const char* option : {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect", "incremental", "full"})
+    for (const char* option :
+         {"exclude", "quiesce", "quiesce-timeout", "scratch", "exec-in-job", "connect", "incremental", "full"})
       if (line_.written(option))
         refuse("--" + std::string(option) + " is about a VM: write nasbackup backup VM --to DIR, or leave it out");
   }
@@ -244,6 +247,15 @@ class Reader {
     if (options.to.empty() && options.targets.empty()) refuse("where to? write --to DIR, or --disk NAME=TARGET");
     if (options.to.empty() && (!options.new_name.empty() || options.new_uuid || options.new_macs || options.define))
       refuse("--new-name, --new-uuid, --new-macs and --define are about the domain XML, which goes to --to DIR: write that too");
+  }
+
+  void read_merge(Request& request) {
+    MergeOptions& options = request.merge;
+    read_transfer(options, request.io_timeout);
+    request.path = options.path = line_.operands[0];
+    options.verify = verify_level(false);
+    options.allow_plaintext = line_.has("allow-plaintext");
+    if (line_.has("min-free")) options.min_free = parse_size(named("min-free"), text("min-free"));
   }
 
   void read_check(Request& request) {

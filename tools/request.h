@@ -37,6 +37,7 @@ struct Request {
   TuneOptions tune;        ///< of tune
   VerifyOptions verify;    ///< of verify
   RestoreOptions restore;  ///< of restore
+  MergeOptions merge;      ///< of merge
   DeleteOptions deletion;  ///< of delete
   CheckOptions check;      ///< of check
   ServeOptions serve;      ///< of serve
@@ -46,7 +47,7 @@ struct Request {
   PassphrasePlaces new_passphrase;  ///< one, of key add
   PassphrasePlaces source_keys;     ///< that open what a writing verb reads
   PassphrasePlaces storage_keys;    ///< of Ceph clients, taken from the command line; not empty when it names their images
-  std::string path;                 ///< of info, list, delete, key, check, verify and restore
+  std::string path;                 ///< of info, list, delete, key, check, verify, restore and merge
   bool json = false;
   bool verbose = false;
   ProgressStyle progress = ProgressStyle::automatic;
@@ -78,6 +79,7 @@ struct Request {
     if (verb == kVerify) return verify;
     if (verb == kRestore) return restore;
     if (verb == kServe) return serve;
+    if (verb == kMerge) return merge;
     return convert;
   }
   /// True when a guest is frozen or has a job of ours on the way, so that somebody must stand by.

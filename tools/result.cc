@@ -67,6 +67,7 @@ Json json_of(const DiskReport& disk) {
           {"chosen", text_or_null(disk.chosen)},
           {"compressed_clusters", disk.compressed_clusters},
           {"compressed_bytes", disk.compressed_bytes},
+          {"copied_clusters", disk.copied_clusters},
           {"plain_clusters", disk.plain_clusters},
           {"read_back", text_or_null(disk.read_back)},
           {"stages", disk.stages},
@@ -161,6 +162,8 @@ Json json_of(const ImageInfo& image) {
   if (image.keys) result["luks"] = json_of_keys(*image.keys);
   for (const QemuCommand& way : image.open_with)
     result["open_with"].push_back({{"content", way.content}, {"command", way.command}});
+  for (const BackingFile& file : image.stands_on)
+    result["stands_on"].push_back({{"path", file.path}, {"file_size", file.file_size}});
   if (image.version == 0) return result;
   result["version"] = image.version;
   result["cluster_size"] = image.cluster_size;
@@ -254,6 +257,13 @@ Json restore_result(const Request& request, const JobControl& control) {
   return result;
 }
 
+Json merge_result(const Request& request, const JobControl& control) {
+  const MergeReport report = merge(with_passphrases(request.merge, request, control), control);
+  Json result = json_of(report, "set", report.set);
+  result["merged_from"] = report.merged_from;
+  return result;
+}
+
 Json delete_result(const Request& request, const JobControl& control) {
   const DeleteReport report = delete_sets(request.deletion, control);
   Json result = with_outcome(report.warnings.empty() ? Outcome::done : Outcome::done_with_warnings);
@@ -320,8 +330,11 @@ Json result_of(const SetInfo& set) {
   result.update(json_of(set));
   result["chain"] = Json::array();
   for (const ChainLink& link : set.chain)
-    result["chain"].push_back(
-        {{"set", link.set}, {"time", text_or_null(link.time)}, {"kind", text_or_null(link.kind)}, {"missing", link.missing}});
+    result["chain"].push_back({{"set", link.set},
+                               {"time", text_or_null(link.time)},
+                               {"kind", text_or_null(link.kind)},
+                               {"stored_bytes", link.stored_bytes},
+                               {"missing", link.missing}});
   result["children"] = set.children;
   return result;
 }
@@ -423,6 +436,7 @@ Json perform(const Request& request, const JobControl& control) {
     if (request.verb == kTune) return tune_result(request, control);
     if (request.verb == kVerify) return verify_result(request, control);
     if (request.verb == kRestore) return restore_result(request, control);
+    if (request.verb == kMerge) return merge_result(request, control);
     if (request.verb == kCheck) return check_result(request, control);
     if (request.verb == kServe) return serve_result(request, control);
     if (request.verb == kDetails) return details_result(request);

@@ -92,6 +92,12 @@ std::string convert_text(const Request& request, const Json& result) {
                               : source + ": read, nothing kept");
 }
 
+std::string merge_text(const Json& result) {
+  std::string names;
+  for (const Json& set : result.at("merged_from")) names += (names.empty() ? "" : ", ") + printable(set.get<std::string>());
+  return job_text(result, word(result, "set") + ": merged from " + names);
+}
+
 std::string virtual_size_text(const Json& image) {
   if (image.at("virtual_size").is_null()) return "not known without the passphrase";
   return fmt::format("{} ({} bytes)", size(image, "virtual_size"), image.at("virtual_size").get<std::uint64_t>());
@@ -147,6 +153,10 @@ std::string image_text(const Json& image) {
   if (image.contains("cluster_size")) append(qcow2_rows(image));
   rows.push_back({"encryption:", word(image, "encryption")});
   if (image.contains("luks")) append(luks_rows(image.at("luks")));
+  if (image.contains("stands_on"))
+    for (const Json& file : image.at("stands_on"))
+      rows.push_back({&file == &image.at("stands_on").front() ? "stands on:" : "",
+                      fmt::format("{} ({})", word(file, "path"), size(file, "file_size"))});
   return table(rows) + commands_text(image);
 }
 
@@ -155,7 +165,8 @@ std::string chain_text(const Json& chain) {
   std::string text;
   for (std::size_t i = chain.size() - 1; i-- > 0;) {
     text += (text.empty() ? "" : ", on ") + word(chain[i], "set");
-    text += chain[i].at("missing").get<bool>() ? " (missing)" : " (" + word(chain[i], "kind") + ")";
+    text += chain[i].at("missing").get<bool>() ? " (missing)"
+                                               : fmt::format(" ({}, {})", word(chain[i], "kind"), size(chain[i], "stored_bytes"));
   }
   return text;
 }
@@ -345,6 +356,8 @@ std::string text_of(const Request& request, const Json& result) {
       return verify_text(result);
     case kRestore:
       return restore_text(request, result);
+    case kMerge:
+      return merge_text(result);
     case kDetails:
       return result["details"].dump(2) + "\n";
     case kDelete:

@@ -80,6 +80,13 @@ JobKeys::JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching st
     });
 }
 
+JobKeys::JobKeys(luks::SharedSlot slot, Stretching stretching, crypto::RandomSource& random, std::stop_token stop)
+    : stretching_(stretching), stop_(std::move(stop)), random_(random), kdf_(slot.kdf) {
+  std::promise<std::shared_ptr<const crypto::Secret>> known;
+  slot_key_ = known.get_future().share();
+  known.set_value(std::move(slot.key));
+}
+
 JobKeys::~JobKeys() { threads_.join(); }
 
 std::shared_ptr<ImageKey> JobKeys::next_image() {

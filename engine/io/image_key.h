@@ -23,6 +23,7 @@
 #include "crypto/secret.h"
 #include "formats/digest_format.h"
 #include "formats/luks_header.h"
+#include "formats/luks_key_ring.h"
 
 namespace nasbackup {
 
@@ -76,6 +77,8 @@ class JobKeys {
   /// A stop ends the stretching, and the waiting for it, with crypto::Stopped.
   JobKeys(std::shared_ptr<const crypto::Secret> passphrase, Stretching stretching, crypto::RandomSource& random,
           std::stop_token stop = {});
+  /// With a slot that other images have, and whose key is known: nothing is stretched.
+  JobKeys(luks::SharedSlot slot, Stretching stretching, crypto::RandomSource& random, std::stop_token stop = {});
   ~JobKeys();
   JobKeys(const JobKeys&) = delete;
   JobKeys& operator=(const JobKeys&) = delete;

@@ -13,6 +13,7 @@
 
 #include "engine/io/block_source.h"
 #include "engine/io/fault.h"
+#include "formats/kept_streams.h"
 
 namespace nasbackup {
 
@@ -39,8 +40,9 @@ class ImageLayer {
   /// What lies from `from` (within the disk) on: one run of at most `most` bytes, not empty. Whatever shares a piece of
   /// `granularity` bytes with data may be called data. Throws Fault.
   virtual Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const = 0;
-  /// Fills all of `into`, which lies within the disk, or throws Fault.
-  virtual void read(GuestOffset from, std::span<std::byte> into) const = 0;
+  /// Fills all of `into`, which lies within the disk, or throws Fault. `keep`, unless null, gets the streams that were decoded
+  /// for it, as far as it wants them.
+  virtual void read(GuestOffset from, std::span<std::byte> into, KeptStreams* keep = nullptr) const = 0;
   /// After the last read: throws Fault when any of the files changed meanwhile.
   virtual void confirm() = 0;
   /// Where guest byte `at` is stored, or the stream of its cluster; nothing for what is nowhere. Throws Fault.

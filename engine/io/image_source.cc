@@ -31,13 +31,19 @@ asio::awaitable<std::vector<Extent>> ImageSource::extents(GuestOffset from, std:
   co_return found;
 }
 
-asio::awaitable<void> ImageSource::read(GuestOffset from, std::span<std::byte> into) {
-  auto fill = [&] {
+asio::awaitable<void> ImageSource::read(GuestOffset from, std::span<std::byte> into) { return fill(from, into, nullptr); }
+
+asio::awaitable<void> ImageSource::read_with_streams(GuestOffset from, std::span<std::byte> into, KeptStreams& keep) {
+  return fill(from, into, &keep);
+}
+
+asio::awaitable<void> ImageSource::fill(GuestOffset from, std::span<std::byte> into, KeptStreams* keep) {
+  auto read_now = [&] {
     const std::uint64_t inside = std::min<std::uint64_t>(into.size(), image_->size() - std::min(image_->size(), from.value));
-    if (inside > 0) image_->read(from, into.first(inside));
+    if (inside > 0) image_->read(from, into.first(inside), keep);
     std::memset(into.data() + inside, 0, into.size() - inside);
   };
-  co_await on_thread(pool_, fill);
+  co_await on_thread(pool_, read_now);
 }
 
 asio::awaitable<void> ImageSource::confirm() {

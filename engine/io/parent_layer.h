@@ -18,7 +18,7 @@ class ParentLayer final : public ImageLayer {
     return {{from, std::min(most, size() - from.value)}, ExtentKind::parent};
   }
   /// What is read belongs to a piece of which some is in the image; we store pieces whole.
-  void read(GuestOffset from, std::span<std::byte>) const override {
+  void read(GuestOffset from, std::span<std::byte>, KeptStreams*) const override {
     throw Fault(FaultKind::damaged,
                 child_ + ": guest byte " + std::to_string(from.value) + ": a part of a piece is left to the parent");
   }

@@ -101,17 +101,17 @@ Extent Qcow2Layer::backing_extent(GuestRange range, std::uint64_t granularity) c
   return backing_->extent(range.start, std::min(range.length, backing_->size() - range.start.value), granularity);
 }
 
-void Qcow2Layer::read(GuestOffset from, std::span<std::byte> into) const {
+void Qcow2Layer::read(GuestOffset from, std::span<std::byte> into, KeptStreams* keep) const {
   std::vector<Piece> streams;  // compressed clusters that lie together
   std::uint64_t stored = 0;    // bytes in the file from the first one's beginning to the last one's end
   const auto read_streams = [&] {
-    if (!streams.empty()) read_compressed(streams, from, into);
+    if (!streams.empty()) read_compressed(streams, from, into, keep);
     streams.clear();
   };
   for (std::uint64_t done = 0; done < into.size();) {
     const Piece next = piece(from + done, into.size() - done);
     if (next.mapping.kind != Kind::compressed) {
-      read_piece(next, into.subspan(done, next.guest.length));
+      read_piece(next, into.subspan(done, next.guest.length), keep);
     } else {
       if (!streams.empty() && !follows(streams.back(), next, stored)) read_streams();
       streams.push_back(next);
@@ -129,16 +129,16 @@ bool Qcow2Layer::follows(const Piece& last, const Piece& next, std::uint64_t sto
          stored < kStreamsAtOnce;
 }
 
-void Qcow2Layer::read_piece(const Piece& piece, std::span<std::byte> into) const {
+void Qcow2Layer::read_piece(const Piece& piece, std::span<std::byte> into, KeptStreams* keep) const {
   if (piece.mapping.kind == Kind::plain) return read_plain(piece, into);
-  if (piece.mapping.kind == Kind::unallocated && backing_) return read_backing(piece, into);
+  if (piece.mapping.kind == Kind::unallocated && backing_) return read_backing(piece, into, keep);
   std::memset(into.data(), 0, into.size());
 }
 
-void Qcow2Layer::read_backing(const Piece& piece, std::span<std::byte> into) const {
+void Qcow2Layer::read_backing(const Piece& piece, std::span<std::byte> into, KeptStreams* keep) const {
   const std::uint64_t below = backing_->size() - std::min(backing_->size(), piece.guest.start.value);
   const std::uint64_t length = std::min<std::uint64_t>(below, into.size());
-  if (length > 0) backing_->read(piece.guest.start, into.first(length));
+  if (length > 0) backing_->read(piece.guest.start, into.first(length), keep);
   std::memset(into.data() + length, 0, into.size() - length);
 }
 
@@ -159,7 +159,8 @@ void Qcow2Layer::read_plain(const Piece& piece, std::span<std::byte> into) const
 }
 
 /// `into` begins at `from`. The last stream's last sector may be cut off by the end of the file: readers stop before it.
-void Qcow2Layer::read_compressed(const std::vector<Piece>& pieces, GuestOffset from, std::span<std::byte> into) const {
+void Qcow2Layer::read_compressed(const std::vector<Piece>& pieces, GuestOffset from, std::span<std::byte> into,
+                                 KeptStreams* keep) const {
   const HostOffset start = pieces.front().mapping.at;
   std::vector<std::byte> stored(pieces.back().mapping.at + pieces.back().mapping.stored - start);
   stored.resize(bytes_->read_up_to(start.value, stored));
@@ -170,15 +171,21 @@ void Qcow2Layer::read_compressed(const std::vector<Piece>& pieces, GuestOffset f
       throw Fault(FaultKind::damaged, bytes_->path() + ": guest byte " + std::to_string(piece.guest.start.value) +
                                           ": its compressed cluster at file offset " + std::to_string(piece.mapping.at.value) +
                                           " goes beyond the file's end");
-    decompress(piece, std::span(stored).subspan(begin, length), into.subspan(piece.guest.start - from, piece.guest.length));
+    decompress(piece, std::span(stored).subspan(begin, length), into.subspan(piece.guest.start - from, piece.guest.length), keep);
   }
 }
 
-void Qcow2Layer::decompress(const Piece& piece, std::span<const std::byte> stream, std::span<std::byte> into) const {
+/// A stream is kept only where all of its cluster is read, and so can be compared.
+void Qcow2Layer::decompress(const Piece& piece, std::span<const std::byte> stream, std::span<std::byte> into,
+                            KeptStreams* keep) const {
   const std::uint64_t cluster = tables_.rules().cluster_size();
   try {
     const auto decompressor = decompressors_.lease([&] { return make_decompressor(codec_); });
-    if (into.size() == cluster) return decompressor->decompress(stream, into);
+    if (into.size() == cluster) {
+      const std::size_t length = decompressor->decompress(stream, into);
+      if (keep != nullptr && keep->wants(codec_, cluster)) keep->keep(piece.guest.start, stream.first(length));
+      return;
+    }
     std::vector<std::byte> whole(cluster);
     decompressor->decompress(stream, whole);
     std::memcpy(into.data(), whole.data() + piece.guest.start.value % cluster, into.size());

@@ -19,13 +19,13 @@ namespace nasbackup {
 
 class Qcow2Layer final : public ImageLayer {
  public:
-  /// `cipher`: of its data when crypt_method is 2, else null. `backing`: null when it has none. Throws Fault for what a reader must
-  /// know of it and does not, and for tables that are not there.
+  /// `cipher`: of its data when crypt_method is 2, else null. `backing`: null when it has none. Throws Fault for what a reader
+  /// must know of it and does not, and for tables that are not there.
   Qcow2Layer(std::unique_ptr<ImageBytes> bytes, const qcow2::HeaderFacts& header, std::unique_ptr<crypto::AesXts> cipher,
              std::unique_ptr<ImageLayer> backing);
 
   Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const override;
-  void read(GuestOffset from, std::span<std::byte> into) const override;
+  void read(GuestOffset from, std::span<std::byte> into, KeptStreams* keep) const override;
   void confirm() override;
   std::optional<FilePlace> locate(GuestOffset at) const override;
 
@@ -40,11 +40,11 @@ class Qcow2Layer final : public ImageLayer {
   void grow(Piece& piece, const Qcow2Tables::Table& table, std::uint64_t most) const;
   qcow2::Mapping mapping(const Qcow2Tables::Table& table, GuestOffset at) const;
   Extent backing_extent(GuestRange range, std::uint64_t granularity) const;
-  void read_piece(const Piece& piece, std::span<std::byte> into) const;
-  void read_backing(const Piece& piece, std::span<std::byte> into) const;
+  void read_piece(const Piece& piece, std::span<std::byte> into, KeptStreams* keep) const;
+  void read_backing(const Piece& piece, std::span<std::byte> into, KeptStreams* keep) const;
   void read_plain(const Piece& piece, std::span<std::byte> into) const;
-  void read_compressed(const std::vector<Piece>& pieces, GuestOffset from, std::span<std::byte> into) const;
-  void decompress(const Piece& piece, std::span<const std::byte> stream, std::span<std::byte> into) const;
+  void read_compressed(const std::vector<Piece>& pieces, GuestOffset from, std::span<std::byte> into, KeptStreams* keep) const;
+  void decompress(const Piece& piece, std::span<const std::byte> stream, std::span<std::byte> into, KeptStreams* keep) const;
   bool follows(const Piece& last, const Piece& next, std::uint64_t stored) const noexcept;
 
   std::unique_ptr<ImageBytes> bytes_;

@@ -22,7 +22,7 @@ Extent RawLayer::extent(GuestOffset from, std::uint64_t most, std::uint64_t gran
   return {{from, std::min(end, std::max(hole, at + granularity)) - at}, ExtentKind::data};
 }
 
-void RawLayer::read(GuestOffset from, std::span<std::byte> into) const {
+void RawLayer::read(GuestOffset from, std::span<std::byte> into, KeptStreams*) const {
   const std::size_t got = bytes_->read_up_to(from.value, into);
   if (got < into.size())
     throw Fault(FaultKind::source, bytes_->path() + ": shrank while it was read: ends at " + std::to_string(from.value + got) +

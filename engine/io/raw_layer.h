@@ -16,7 +16,7 @@ class RawLayer final : public ImageLayer {
   explicit RawLayer(std::unique_ptr<ImageBytes> bytes) noexcept : ImageLayer(bytes->size(), 1), bytes_(std::move(bytes)) {}
 
   Extent extent(GuestOffset from, std::uint64_t most, std::uint64_t granularity) const override;
-  void read(GuestOffset from, std::span<std::byte> into) const override;
+  void read(GuestOffset from, std::span<std::byte> into, KeptStreams* keep) const override;
   void confirm() override { bytes_->confirm_unchanged(); }
   std::optional<FilePlace> locate(GuestOffset at) const override { return bytes_->place_of(at.value); }
 

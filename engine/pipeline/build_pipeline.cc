@@ -72,7 +72,9 @@ asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& pla
   const ImagePlace file{place.location, place.format, place.shared, place.keys.get(), place.backing};
   auto open_file = [&] { image = open_image(file, lifeline); };  // which may stretch a key
   co_await on_thread(job.pool(), open_file);
-  opened.source = std::make_unique<ImageSource>(job.pool(), std::move(image.layer), 2 * job.threads());
+  auto source = std::make_unique<ImageSource>(job.pool(), std::move(image.layer), 2 * job.threads());
+  opened.streams = source.get();
+  opened.source = std::move(source);
   opened.encrypted = image.encrypted;
   opened.notes = std::move(image.notes);
   co_return opened;
@@ -210,6 +212,7 @@ void share_out(DiskPipeline& pipeline, const PipelineBounds& bounds, std::uint64
 
 asio::awaitable<OpenedSource> open_source(JobLoop& job, SourcePlace place, PipelineBounds bounds, LifelineState* lifeline) {
   OpenedSource opened = co_await open_protocol(job, place, bounds, lifeline);
+  if (place.size || place.on_damage || place.sample) opened.streams = nullptr;
   if (place.size) opened.source = std::make_unique<BoundedSource>(std::move(opened.source), *place.size);
   if (place.on_damage) {
     const std::uint64_t step = std::max(kForgivenAtOnce, opened.source->traits().alignment);
@@ -227,6 +230,7 @@ asio::awaitable<DiskPipeline> build_pipeline(JobLoop& job, SourcePlace source, T
     throw Fault(FaultKind::usage, location_for_people(source.location) +
                                       ": is encrypted, and would be written unencrypted: write -e FILE, or --allow-plaintext");
   pipeline.source = std::move(opened.source);
+  if (source.keep_streams && target.compression) pipeline.streams = opened.streams;
   pipeline.notes = std::move(opened.notes);
   const SourceTraits traits = pipeline.source->traits();
   pipeline.cluster = bounds.cluster_size;

@@ -31,7 +31,8 @@ struct SourcePlace {
   ForgivingSource::OnDamage on_damage = nullptr;        ///< told of what cannot be read, which is skipped; empty: it ends the job
   std::shared_ptr<const Sample> sample = nullptr;       ///< only this is read, all else called zero; null: everything
   KnownBacking backing = {};                            ///< of an image
-  std::string bitmap = {};  ///< of an NBD export: the context that tells what changed; empty: everything is read
+  std::string bitmap = {};    ///< of an NBD export: the context that tells what changed; empty: everything is read
+  bool keep_streams = false;  ///< compressed clusters that are wanted compressed alike are stored as they are; of an image
   std::optional<std::uint64_t> size = std::nullopt;  ///< bytes of the disk, when what holds it may be longer: a device, an export
 };
 
@@ -66,6 +67,7 @@ struct PipelineBounds {
 
 struct OpenedSource {
   std::unique_ptr<BlockSource> source;
+  StreamSource* streams = nullptr;  ///< the same, where it is an image itself and no node is around it
   bool encrypted = false;
   std::vector<std::string> notes;  ///< for the user, a line each
 };

@@ -121,6 +121,8 @@ asio::awaitable<void> DiskCopy::prove_absent(GuestRange range, Absent as) {
 
 asio::awaitable<DiskCopy::Encoded> DiskCopy::fetch(const WorkItem& item, Buffers& buffers) {
   const auto bytes = guest_bytes(item, buffers);
+  std::optional<KeptStreams> kept;
+  if (pipeline_.streams != nullptr) kept = pipeline_.encoder->keeper(buffers.streams.whole());
   for (std::uint64_t done = 0, length = 0; done < bytes.size(); done += length) {
     length = std::min(limiter_.most_at_once(pipeline_.unit), bytes.size() - done);
     {
@@ -128,9 +130,13 @@ asio::awaitable<DiskCopy::Encoded> DiskCopy::fetch(const WorkItem& item, Buffers
       co_await limiter_.take(std::min(length, item.range.length - done), done != 0);
     }
     const StageClock::Visit reading(clocks().read);
-    co_await pipeline_.source->read(item.range.start + done, bytes.subspan(done, length));
+    co_await read(item.range.start + done, bytes.subspan(done, length), kept);
   }
-  co_return co_await encode(item, buffers);
+  co_return co_await encode(item, buffers, kept);
+}
+
+asio::awaitable<void> DiskCopy::read(GuestOffset from, std::span<std::byte> into, std::optional<KeptStreams>& kept) {
+  return kept ? pipeline_.streams->read_with_streams(from, into, *kept) : pipeline_.source->read(from, into);
 }
 
 /// Whole clusters: what the last one has behind the end of the disk is zero.
@@ -147,7 +153,8 @@ std::span<const std::byte> DiskCopy::whole_pieces(const WorkItem& item, Buffers&
 }
 
 // The digests come first: whatever is done to the bytes from here on must not change what is known of them.
-asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffers& buffers) {
+asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffers& buffers,
+                                                    const std::optional<KeptStreams>& kept) {
   const auto bytes = guest_bytes(item, buffers);
   Encoded encoded;
   const StageClock::Visit encoding(clocks().encode);
@@ -155,7 +162,8 @@ asio::awaitable<DiskCopy::Encoded> DiskCopy::encode(const WorkItem& item, Buffer
     for (const auto& proof : pipeline_.proofs) proof->compare(item.range.start, whole_pieces(item, buffers, proof->piece_size()));
     if (pipeline_.digests)
       encoded.digests = pipeline_.digests->take(item.range.start, whole_pieces(item, buffers, pipeline_.digests->piece_size()));
-    encoded.runs = pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole());
+    encoded.runs = kept ? pipeline_.encoder->encode(item.range.start, bytes, *kept)
+                        : pipeline_.encoder->encode(item.range.start, bytes, buffers.streams.whole());
   };
   if (pipeline_.encoder->compresses() || !pipeline_.proofs.empty())
     co_await on_thread(job_.pool(), encode_now);

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "engine/io/block_target.h"
 #include "engine/io/limiter.h"
 #include "engine/io/luks_target.h"
+#include "engine/io/stream_source.h"
 #include "engine/pipeline/disk_digests.h"
 #include "engine/pipeline/disk_proof.h"
 #include "engine/pipeline/encoder.h"
@@ -37,6 +39,7 @@ struct StageClocks {
 struct DiskPipeline {
   std::unique_ptr<StageClocks> clocks = std::make_unique<StageClocks>();
   std::unique_ptr<BlockSource> source;
+  StreamSource* streams = nullptr;  ///< `source` as one whose streams are kept and not encoded again; null: all is encoded
   std::unique_ptr<Encoder> encoder;
   std::function<std::unique_ptr<ImageLayout>()> begin_layout;  ///< its tables take memory: only while the disk is copied
   std::unique_ptr<BlockTarget> target;
@@ -90,10 +93,11 @@ class DiskCopy {
   asio::awaitable<void> find_work();
   asio::awaitable<void> work();
   asio::awaitable<Encoded> fetch(const WorkItem& item, Buffers& buffers);
+  asio::awaitable<void> read(GuestOffset from, std::span<std::byte> into, std::optional<KeptStreams>& kept);
   asio::awaitable<void> prove_absent(GuestRange range, Absent as);
   std::span<std::byte> guest_bytes(const WorkItem& item, Buffers& buffers) const;
   std::span<const std::byte> whole_pieces(const WorkItem& item, Buffers& buffers, std::uint64_t piece) const;
-  asio::awaitable<Encoded> encode(const WorkItem& item, Buffers& buffers);
+  asio::awaitable<Encoded> encode(const WorkItem& item, Buffers& buffers, const std::optional<KeptStreams>& kept);
   void add_in_order(const WorkItem& item, const Encoded& encoded, WriteBatch& batch, WriteBatch& digests);
   void place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch);
   asio::awaitable<void> write(WriteBatch& batch);

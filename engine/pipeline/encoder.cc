@@ -4,6 +4,7 @@
 // From guest bytes to runs of clusters; see encoder.h.
 #include "engine/pipeline/encoder.h"
 
+#include <cassert>
 #include <cmath>
 
 #include "engine/io/lifeline_state.h"
@@ -51,7 +52,12 @@ Encoder::Encoder(std::uint64_t cluster, std::optional<Compression> compression, 
 Encoder::~Encoder() = default;
 
 std::vector<EncodedRun> Encoder::encode(GuestOffset at, std::span<std::byte> bytes, std::span<std::byte> streams) {
-  return compresses() ? compress_all(at, bytes, streams) : find_data(at, bytes);
+  return compresses() ? compress_all(at, bytes, keeper(streams)) : find_data(at, bytes);
+}
+
+std::vector<EncodedRun> Encoder::encode(GuestOffset at, std::span<std::byte> bytes, const KeptStreams& kept) {
+  assert(compresses());
+  return compress_all(at, bytes, kept);
 }
 
 std::vector<EncodedRun> Encoder::find_data(GuestOffset at, std::span<std::byte> bytes) {
@@ -63,17 +69,22 @@ std::vector<EncodedRun> Encoder::find_data(GuestOffset at, std::span<std::byte> 
   return runs;
 }
 
-std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byte> bytes, std::span<std::byte> streams) {
+std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byte> bytes, const KeptStreams& kept) {
   const CpuMeter meter(cpu_ns_);
   const std::int64_t began = monotonic_ns();
   const std::size_t rung = control_ ? control_->rung() : 0;
   const auto compressors = idle_.lease([&] { return std::make_unique<Compressors>(rungs_.size()); });
   Compressor& compressor = compressors->at(rung, rungs_[rung].compression, cluster_);
   std::vector<EncodedRun> runs;
+  std::span<std::byte> streams = kept.room();
   std::uint64_t data = 0;
   for (std::uint64_t offset = 0; offset < bytes.size(); offset += cluster_) {
     const auto cluster = bytes.subspan(offset, cluster_);
     if (is_zero(cluster)) continue;
+    if (const auto stream = kept.at(at + offset); !stream.empty()) {
+      runs.push_back(copied(at + offset, stream));
+      continue;
+    }
     data += cluster_;
     const std::size_t length = compress(compressor, cluster, streams);
     if (length == 0) {
@@ -86,6 +97,13 @@ std::vector<EncodedRun> Encoder::compress_all(GuestOffset at, std::span<std::byt
   const std::int64_t now = monotonic_ns();
   if (control_) control_->note(rung, data, now - began, now);
   return runs;
+}
+
+EncodedRun Encoder::copied(GuestOffset at, std::span<std::byte> stream) {
+  ++copied_clusters_;
+  ++compressed_clusters_;
+  compressed_bytes_ += stream.size();
+  return {at, stream, true};
 }
 
 /// Length of the cluster's stream; 0 when it is stored as it is.
@@ -108,7 +126,7 @@ void Encoder::add_plain(EncodedRun run, std::vector<EncodedRun>& runs) {
 }
 
 EncoderCounts Encoder::counts() const noexcept {
-  return {compressed_clusters_, compressed_bytes_, plain_clusters_, static_cast<double>(cpu_ns_) / 1e9};
+  return {compressed_clusters_, compressed_bytes_, copied_clusters_, plain_clusters_, static_cast<double>(cpu_ns_) / 1e9};
 }
 
 std::string Encoder::chosen() const {

@@ -65,8 +65,9 @@ CheckpointLedger::CheckpointLedger(const Directory& root, const Directory& vm)
 
 bool CheckpointLedger::exists(const Directory& root) { return root.find_child(kTargetDirectory).has_value(); }
 
-bool CheckpointLedger::is_ours(const std::string& checkpoint) const {
-  return checkpoint.starts_with(prefix_) && is_run_id(checkpoint.substr(prefix_.size()));
+std::optional<std::string> CheckpointLedger::run_of(const std::string& checkpoint) const {
+  if (!checkpoint.starts_with(prefix_) || !is_run_id(checkpoint.substr(prefix_.size()))) return std::nullopt;
+  return checkpoint.substr(prefix_.size());
 }
 
 void CheckpointLedger::add(const std::string& run) const {

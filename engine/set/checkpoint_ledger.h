@@ -6,6 +6,7 @@
 // bitmap is found even when libvirt has forgotten its checkpoint. Under the VM's lock; used by one thread at a time.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,10 @@ class CheckpointLedger {
 
   /// The checkpoint of that run's backup: of this target and no other, so that one VM can have several.
   std::string checkpoint_of(const std::string& run) const { return prefix_ + run; }
-  /// Nothing when it is no checkpoint of this target.
-  bool is_ours(const std::string& checkpoint) const;
+  bool is_ours(const std::string& checkpoint) const { return run_of(checkpoint).has_value(); }
+  /// The run with whose backup it was created; nothing when it is no checkpoint of this target. The set that has it now may be
+  /// another run's, which merged that backup with others.
+  std::optional<std::string> run_of(const std::string& checkpoint) const;
 
   /// It is on the disk when this returns. Throws Fault.
   void add(const std::string& run) const;

@@ -47,6 +47,12 @@ Json parent_json(const std::optional<ManifestParent>& parent) {
   return {{"set", parent->set}, {"sha256", parent->sha256}, {"hmac_sha256", parent->hmac}};
 }
 
+Json sources_json(const std::vector<ManifestSource>& sources) {
+  Json list = Json::array();
+  for (const ManifestSource& source : sources) list.push_back({{"set", source.set}, {"sha256", source.sha256}});
+  return list;
+}
+
 Json warnings_json(const std::vector<std::string>& warnings) {
   Json list = Json::array();
   for (const auto& warning : warnings) {
@@ -78,6 +84,7 @@ std::string write_manifest(const Manifest& manifest, const crypto::Secret* set_k
                      {"run", manifest.run},
                      {"kind", manifest.kind},
                      {"parent", parent_json(manifest.parent)},
+                     {"merged_from", sources_json(manifest.merged_from)},
                      {"checkpoint", shown(manifest.checkpoint)},
                      {"consistency", manifest.consistency},
                      {"tool", {{"name", "nasbackup"}, {"version", shown(manifest.tool_version)}}},

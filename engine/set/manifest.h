@@ -77,16 +77,26 @@ struct ManifestParent {
   friend bool operator==(const ManifestParent&, const ManifestParent&) = default;
 };
 
+/// A set that was merged with others into one.
+struct ManifestSource {
+  std::string set;     ///< name of its directory
+  std::string sha256;  ///< of its manifest's seal
+
+  friend bool operator==(const ManifestSource&, const ManifestSource&) = default;
+};
+
 struct Manifest {
-  std::string set;   ///< name of the set's directory
-  std::string time;  ///< when it was begun, RFC 3339 UTC; the second that the name says, where we chose that
-  std::string run;   ///< id of the run that wrote it
+  std::string set;  ///< name of the set's directory
+  std::string
+      time;         ///< when what it holds was begun to be read, RFC 3339 UTC; the second that the name says, where we chose that
+  std::string run;  ///< id of the run that wrote it
   std::string vm_name;
-  std::string vm_uuid;                   ///< empty without libvirt
-  std::string kind = kFull;              ///< or kIncrement
-  std::optional<ManifestParent> parent;  ///< of an increment, older than it
-  std::string checkpoint;                ///< libvirt's, created with the backup; empty: none
-  std::string consistency = "crash";     ///< "crash", or "filesystem" when the guest's file systems were frozen
+  std::string vm_uuid;                      ///< empty without libvirt
+  std::string kind = kFull;                 ///< or kIncrement
+  std::optional<ManifestParent> parent;     ///< of an increment, older than it
+  std::vector<ManifestSource> merged_from;  ///< the sets whose content it has, the full one first; empty: it was read from disks
+  std::string checkpoint;                   ///< libvirt's, created with the backup; empty: none
+  std::string consistency = "crash";        ///< "crash", or "filesystem" when the guest's file systems were frozen
   std::string tool_version;
   std::uint64_t cluster_size = 65536;
   std::string compression = "none";  ///< as asked for: "zlib:default", "auto" …
@@ -106,6 +116,7 @@ constexpr unsigned kManifestVersion = 3;
 constexpr unsigned kOldestManifestVersion = 2;  ///< without increments and checkpoints
 constexpr std::size_t kMaxManifestDisks = 1024;
 constexpr std::size_t kMaxManifestFiles = 4096;
+constexpr std::size_t kMaxManifestSources = 64;  ///< as many as may stand on each other
 constexpr std::size_t kMaxManifestWarnings = 256;
 constexpr std::size_t kMaxManifestText = 1024;  ///< bytes of one string; longer ones are cut when written
 constexpr std::size_t kMaxFileName = 255;       ///< NAME_MAX

@@ -192,6 +192,15 @@ ManifestParent read_parent(const Fields& fields, const std::string& child) {
   return parent;
 }
 
+/// What a full set was merged from.
+void read_sources(const Fields& top, Manifest& manifest) {
+  top.each("merged_from", kMaxManifestSources, [&](const Json& source, const std::string& at) {
+    const Fields fields(source, at);
+    manifest.merged_from.push_back({fields.file_name("set"), fields.hex<32>("sha256")});
+  });
+  if (!manifest.merged_from.empty() && manifest.parent) top.fail("merged_from", "does not fit the kind");
+}
+
 void read_head(const Fields& top, const std::string& where, unsigned version, Manifest& manifest) {
   manifest.set = top.text("set");
   manifest.time = top.text("time");
@@ -204,7 +213,10 @@ void read_head(const Fields& top, const std::string& where, unsigned version, Ma
     throw Fault(FaultKind::failed, where + ": kind '" + manifest.kind + "': this program knows 'full' and 'increment'");
   if (top.is_null("parent") != (manifest.kind == kFull)) top.fail("parent", "does not fit the kind");
   if (!top.is_null("parent")) manifest.parent = read_parent(top.object("parent"), manifest.set);
-  if (version > 2) manifest.checkpoint = top.text("checkpoint");
+  if (version > 2) {
+    read_sources(top, manifest);
+    manifest.checkpoint = top.text("checkpoint");
+  }
   manifest.consistency = top.text("consistency");
   if (manifest.consistency != "crash" && manifest.consistency != "filesystem")
     top.fail("consistency", "is neither 'crash' nor 'filesystem'");

@@ -148,7 +148,6 @@ void PartialSet::sync_files(Manifest& manifest) const {
 
 std::string PartialSet::write_manifest_file(Manifest& manifest, const crypto::Secret* set_key) {
   manifest.set = directory_name();
-  manifest.time = name_.rfc3339();
   manifest.run = options_.run_id;
   std::string text = write_manifest(manifest, set_key);
   read_manifest(text, partial_->path_of(kManifestName));  // nothing is published that a reader would refuse
@@ -167,9 +166,11 @@ std::optional<mode_t> PartialSet::file_mode() const { return options_.open_to_al
 std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key, const Prove& prove) {
   assert(open_ && partial_);
   sync_files(manifest);
+  const bool begun_now = manifest.time.empty();
   if (options_.open_to_all) open_directories();
   for (bool proven = false;; proven = true) {
     if (options_.name.empty()) name_ = first_free_name(*vm_, name_);
+    if (begun_now) manifest.time = name_.rfc3339();
     manifest_text_ = write_manifest_file(manifest, set_key);
     sync_directory(*partial_);
     if (prove && !proven) prove(partial_->path(), directory_name());

@@ -91,8 +91,8 @@ class PartialSet {
   void refresh() { lock_.refresh(); }
 
   /// Makes it a set and returns its path. The caller fills in the manifest's kind, consistency, VM, disks (stored_bytes
-  /// and digests.size may be 0), options, warnings and the seal's keys; set, time, run and files are
-  /// filled in here, from what is in the directory. `set_key`: of a set that is encrypted. On a Fault nothing is published.
+  /// and digests.size may be 0), options, warnings and the seal's keys; set, run, files and a time that is empty
+  /// are filled in here, from what is in the directory. `set_key`: of a set that is encrypted. On a Fault nothing is published.
   /// `prove` is told where the set lies when all of it but its name is there, and the name that it will have; it may throw.
   using Prove = std::function<void(const std::string& path, const std::string& name)>;
   std::string publish(Manifest manifest, const crypto::Secret* set_key = nullptr, const Prove& prove = {});

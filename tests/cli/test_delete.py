@@ -187,7 +187,7 @@ class AChain(DeleteTest):
                          [(full.name, "full", False), (first.name, "increment", False)])
         self.assertEqual(told["children"], [second.name])
         text = self.run_command("info", second).stdout
-        self.assertRegex(text, rf"(?m)^stands on: +{first.name} \(increment\), on {full.name} \(full\)$")
+        self.assertRegex(text, rf"(?m)^stands on: +{first.name} \(increment, .* MiB\), on {full.name} \(full, .* MiB\)$")
         self.assertRegex(self.run_command("info", full).stdout, rf"(?m)^needed by: +{first.name}\nneeded by: +{second.name}$")
         self.assertNotIn("stands on", self.run_command("info", other).stdout)
 
@@ -227,6 +227,16 @@ class AChain(DeleteTest):
         self.assert_left(made[1])
         self.assert_status(self.delete(made[1], "--force"), DONE)
         self.assert_left()
+
+    def test_whose_beginning_is_missing_is_not_read_as_if_it_were_whole(self):
+        made = self.sets(2, (None, 0))
+        subprocess.run(["rm", "-r", made[0]], check=True)
+        back = self.dir / "back"
+        back.mkdir()
+        for words in ("verify", made[1]), ("restore", made[1], "--to", back), ("merge", made[1]):
+            self.assert_one_line(self.run_command(*words), DAMAGED, f"its parent {made[0].name} is missing")
+        self.assertEqual(list(back.iterdir()), [])
+        self.assert_left(made[1])
 
 
 class TheInfoOfADamagedSet(DeleteTest):

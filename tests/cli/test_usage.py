@@ -8,13 +8,13 @@ import unittest
 
 from cli import *
 
-VERBS = ("backup", "convert", "restore", "verify", "info", "check", "list", "delete", "key", "serve", "details", "tune")
+VERBS = ("backup", "convert", "restore", "verify", "info", "check", "list", "delete", "merge", "key", "serve", "details", "tune")
 
 # What is written, and what the line says to write instead.
 REFUSED = [
-    ([], "write backup, convert, restore, verify, info, check, list, delete, key, serve, details or tune, or --help"),
+    ([], "write backup, convert, restore, verify, info, check, list, delete, merge, key, serve, details or tune, or --help"),
     (["convrt", "a", "b"], "convrt: no such verb: write convert$"),
-    (["merge", "a"], "merge: no such verb: write backup, convert, restore, verify, info, check, list, delete, key, serve, details or tune"),
+    (["combine", "a"], "combine: no such verb: write backup, convert, restore, verify, info, check, list, delete, merge, key, serve, details or tune"),
     (["-v", "convert", "a", "b"], "-v: write the verb first"),
     (["-j2"], "write the verb first"),
     (["--help", "convert"], "write the verb first"),
@@ -101,6 +101,8 @@ REFUSED = [
     (["convert", "-e", "f", "--encrypt-fd", "0", "a", "b"], "more than one passphrase: write one of"),
     (["convert", "--pbkdf-iterations", "3000000", "a", "b"], "--pbkdf-iterations without a passphrase means nothing: write -e FILE too"),
     (["convert", "--insecure-pbkdf", "a", "b"], "--insecure-pbkdf without a passphrase means nothing"),
+    (["merge"], "write nasbackup merge SET"),
+    (["merge", "a", "-f", "qcow2"], "-f is not an option of merge"),
     (["delete"], "write nasbackup delete SET"),
     (["delete", ""], "an empty name"),
     (["delete", "a", "-e", "f"], "-e is not an option of delete"),
@@ -216,7 +218,7 @@ class Help(CliTest):
 
     def test_names_nothing_that_is_not_built(self):
         texts = self.help_of("--help") + "".join(self.help_of(verb, "--help") for verb in VERBS) + self.help_of("--manual-page")
-        for absent in ("--incremental", "merge", "--manual-page", "--bash-completion"):
+        for absent in ("doctor", "--manual-page", "--bash-completion"):
             self.assertNotIn(absent, texts)
 
     def test_the_manual_has_every_option_of_the_help_and_no_mistake(self):

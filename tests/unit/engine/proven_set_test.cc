@@ -285,5 +285,148 @@ TEST_F(ProvenSetTest, HoldsNoDigestOfPlaintextWithoutAKey) {
   }
 }
 
+/// Sets of one disk of six pieces, each on the one before.
+class ProvenChain : public ProvenSetTest {
+ protected:
+  static constexpr std::uint64_t kPiece = 65536;
+
+  void SetUp() override {
+    ProvenSetTest::SetUp();
+    write(base_ / "c.raw", std::string(6 * kPiece, 'c'));
+    for (const char* overlay : {"1", "2"}) {
+      const std::string piece = std::to_string(std::stoi(overlay) * kPiece);
+      shell("qemu-img create -q -f qcow2 -b c.raw -F raw " + std::string(overlay));
+      shell("qemu-io -f qcow2 -c 'write -P 0x3" + std::string(overlay) + " " + piece + " 64k' " + overlay);
+    }
+  }
+
+  void shell(const std::string& command) {
+    const std::string line = "cd '" + base_.string() + "' && " + command + " > log 2>&1 || { cat log; false; }";
+    ASSERT_EQ(std::system(line.c_str()), 0) << command;
+  }
+
+  /// What `overlay` has beyond c.raw, or that by itself, on that set, or on none.
+  fs::path take(const std::string& name, const std::string& overlay, const fs::path& parent, const std::string& passphrase = "",
+                std::optional<luks::SharedSlot> slot = {}) {
+    BackupOptions options = with_key(passphrase);
+    options.vm = "vm";
+    options.set = "vm/" + name;
+    options.to = (base_ / "to").string();
+    options.min_free = 0;
+    BackupRun run(options, control_);
+    run.open_set();
+    if (slot) run.transfer().share_slot(*slot);
+    set::Manifest manifest;
+    manifest.vm_name = "vm";
+    set::ManifestDisk entry;
+    entry.name = entry.id = "vda";
+    SourcePlace source{(base_ / overlay).string(), overlay.ends_with(".raw") ? "raw" : "qcow2"};
+    if (!parent.empty()) {
+      const set::Manifest below = set::read_manifest(read(parent / "manifest.json"), "parent");
+      manifest.kind = set::kIncrement;
+      manifest.parent = set::ManifestParent{below.set, below.seal.sha256, below.seal.hmac};
+      entry.parent_file = below.disks.front().file;
+      source.backing.files = {{(base_ / "c.raw").string(), "raw", "", true}};
+    }
+    run.add_disk(entry, source, parent.filename());
+    run.copy_disks();
+    return run.finish(manifest, 0).set;
+  }
+
+  static BackupOptions with_key(const std::string& passphrase) {
+    BackupOptions options;
+    options.pbkdf_iterations = 1000;
+    options.allow_weak_pbkdf = true;
+    if (!passphrase.empty()) options.encrypt = pass(passphrase);
+    return options;
+  }
+
+  const JobControl control_;
+};
+
+TEST_F(ProvenChain, IsProvenToItsEndAndKnowsWhichSetHasWhat) {
+  for (const std::string key : {"", "right"}) {
+    const fs::path full = take("full" + key, "c.raw", "", key), first = take("first" + key, "1", full, key);
+    const fs::path second = take("second" + key, "2", first, key);
+    const std::vector<std::string> keys = key.empty() ? std::vector<std::string>{} : std::vector{key};
+    const ProvenSet proven = open(second, keys);
+    ASSERT_NE(proven.parent(), nullptr);
+    ASSERT_NE(proven.parent()->parent(), nullptr);
+    EXPECT_EQ(proven.parent()->parent()->path(), full);
+    EXPECT_EQ(proven.parent()->parent()->parent(), nullptr);
+    EXPECT_EQ(proven.damage(), std::vector<std::string>{});
+    const auto files = proven.backing_of(0);
+    ASSERT_EQ(files.size(), 2u);
+    EXPECT_EQ(files[0].path, (first / "root.vda.qcow2").string());
+    EXPECT_EQ(files[1].name, "../" + full.filename().string() + "/root.vda.qcow2");
+    const auto chain = proven.digests_of(0);
+    for (std::uint64_t piece = 0; piece < 6; ++piece) {
+      const auto known = chain->at(piece);
+      std::string bytes(kPiece, piece == 2 ? 0x32 : piece == 1 ? 0x31 : 'c');
+      EXPECT_TRUE(known.digester->matches(piece, std::as_bytes(std::span(bytes)), known.digest)) << piece;
+      bytes[9] = 0;
+      EXPECT_FALSE(known.digester->matches(piece, std::as_bytes(std::span(bytes)), known.digest)) << piece;
+    }
+    EXPECT_EQ(proven.own_digests_of(0)->at(0).kind, digests::PieceKind::parent);
+  }
+}
+
+TEST_F(ProvenChain, ThatIsBrokenAnywhereIsDamaged) {
+  const fs::path full = take("full", "c.raw", ""), first = take("first", "1", full), second = take("second", "2", first);
+  fs::rename(full, base_ / "away");
+  EXPECT_NE(damage(second, {}).find("its parent full is missing"), std::string::npos);
+  take("full", "c.raw", "");  // which holds the same, and is not the one
+  EXPECT_NE(damage(second, {}).find("its parent full is not the one that it was made from"), std::string::npos);
+  fs::remove_all(full);
+  fs::rename(base_ / "away", full);
+  EXPECT_EQ(damage(second, {}), "");
+  fs::create_directory_symlink(full, full.parent_path() / "link");
+  std::string manifest = read(first / "manifest.json");
+  write(first / "manifest.json", manifest.replace(manifest.find("\"full\",\n    \"sha"), 6, "\"link\""));
+  EXPECT_NE(damage(second, {}), "");
+}
+
+/// Its digests cannot say what is behind the parent's end.
+TEST_F(ProvenChain, OnADiskOfAnotherSizeHasNoDigests) {
+  write(base_ / "larger.raw", std::string(7 * kPiece, 'c'));
+  const fs::path full = take("full", "larger.raw", ""), first = take("first", "1", full);
+  const ProvenSet proven = open(first);
+  EXPECT_THROW(proven.digests_of(0), Fault);
+}
+
+TEST_F(ProvenChain, IsAtMost64SetsLong) {
+  fs::path set = take("set1", "c.raw", "");
+  for (int number = 2; number <= 64; ++number) set = take("set" + std::to_string(number), "1", set);
+  EXPECT_EQ(damage(set, {}), "");
+  EXPECT_NE(damage(take("set65", "1", set), {}).find("stands on more than 64 sets"), std::string::npos);
+}
+
+/// Opened by one derivation; never by a weaker one than was asked for, nor by that of another passphrase.
+TEST_F(ProvenChain, SharesTheKeySlotOfTheParentWhereItMay) {
+  unsigned derived = 0;
+  const auto counting = [&](const luks::SlotKdf& kdf, std::span<const std::byte> passphrase, std::size_t bytes,
+                            std::stop_token stop) {
+    ++derived;
+    return luks::derive_slot_key(kdf, passphrase, bytes, stop);
+  };
+  const fs::path full = take("full", "c.raw", "", "right");
+  luks::KeyRing ring({pass("wrong")->secret(), pass("right")->secret()}, {}, counting);
+  const ProvenSet proven(full.string(), ring, control_);
+  const auto slot = proven.slot_for(with_key("right"), ring);
+  ASSERT_TRUE(slot);
+  EXPECT_EQ(derived, 2u);
+  EXPECT_FALSE(proven.slot_for(with_key("wrong"), ring));
+  EXPECT_FALSE(proven.slot_for(with_key(""), ring));
+  BackupOptions stronger = with_key("right");
+  stronger.pbkdf_iterations = 1001;
+  EXPECT_FALSE(proven.slot_for(stronger, ring));
+
+  const fs::path first = take("first", "1", full, "right", slot), second = take("second", "2", first, "right", slot);
+  luks::KeyRing again({pass("right")->secret()}, {}, counting);
+  derived = 0;
+  EXPECT_EQ(ProvenSet(second.string(), again, control_).damage(), std::vector<std::string>{});
+  EXPECT_EQ(derived, 1u);
+}
+
 }  // namespace
 }  // namespace nasbackup

@@ -62,6 +62,14 @@ class InflateDecoders : public testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(, InflateDecoders, testing::Bool(),
                          [](const auto& which) { return std::string(which.param ? "reference" : "used"); });
 
+TEST_P(InflateDecoders, SayWhereTheStreamEnds) {
+  const Bytes stream = deflated(text_cluster(kSize), true);
+  Bytes cluster(kSize);
+  EXPECT_EQ(decoder_->decompress(stream, cluster), stream.size());
+  EXPECT_EQ(decoder_->decompress(joined(stream, Bytes(400, std::byte{0x5a})), cluster), stream.size());
+  EXPECT_EQ(decoder_->decompress(deflated(text_cluster(kSize), false), cluster), 0u);
+}
+
 TEST_P(InflateDecoders, ReadAStreamThatEnds) {
   const Bytes cluster = text_cluster(kSize);
   EXPECT_EQ(read(deflated(cluster, true)), cluster);

@@ -5,7 +5,10 @@
 #include "formats/qcow2_layout.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 
@@ -142,6 +145,63 @@ TEST(Qcow2Layout, JoinsAnItemsClustersAndTablesIntoOneWrite) {
   WriteBatch batch;
   layout.store({GuestOffset(0), data}, batch);
   EXPECT_EQ(batch.writes().size(), 1u);
+}
+
+/// On a backing file of letters: data, zero clusters, and what is left to the backing file, several L2 tables of each.
+void write_overlay(const std::filesystem::path& folder, std::uint64_t cluster, std::vector<std::byte>& disk) {
+  const auto geometry = Geometry::of(disk.size(), cluster);
+  Layout layout(geometry, kZlib, "base of it.qcow2");
+  std::mt19937 random(11);
+  MemoryImage image;
+  for (std::uint64_t at = 0; at < geometry.guest_clusters;) {
+    const std::uint64_t run = std::min<std::uint64_t>(1 + random() % 200, geometry.guest_clusters - at);
+    const GuestRange range{GuestOffset(at * cluster), run * cluster};
+    std::vector<std::byte> data(run * cluster, static_cast<std::byte>(random() | 1));
+    WriteBatch batch;
+    const auto kind = random() % 3;
+    const auto of_disk = disk.begin() + static_cast<std::ptrdiff_t>(at * cluster);
+    if (kind == 0) layout.store({range.start, data}, batch);
+    if (kind == 0) std::copy(data.begin(), data.end(), of_disk);
+    if (kind == 1) layout.skip(range, Absent::zero, batch);
+    if (kind == 1) std::fill_n(of_disk, run * cluster, std::byte{0});
+    if (kind == 2) layout.skip(range, Absent::parent, batch);
+    image.apply(batch);
+    at += run;
+  }
+  WriteBatch rest, header;
+  layout.write_tables(rest);
+  image.apply(rest);
+  layout.write_header(header);
+  image.apply(header);
+  std::ofstream(folder / "top.qcow2", std::ios::binary)
+      .write(reinterpret_cast<const char*>(image.bytes().data()), static_cast<std::streamsize>(image.bytes().size()));
+}
+
+TEST(Qcow2Layout, ThatStandsOnAnotherIsForQemuWhatWasPlaced) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "layout-XXXXXX").string();
+  const std::filesystem::path folder = ::mkdtemp(pattern.data());
+  for (const std::uint64_t cluster : {512u, 4096u}) {
+    std::vector<std::byte> disk(4096 * cluster, std::byte{'b'});
+    const auto write = [&](const char* name) {
+      std::ofstream(folder / name, std::ios::binary)
+          .write(reinterpret_cast<const char*>(disk.data()), static_cast<std::streamsize>(disk.size()));
+    };
+    write("base.raw");
+    write_overlay(folder, cluster, disk);
+    write("expected.raw");
+    const std::string command = "cd '" + folder.string() +
+                                "' && { qemu-img convert -O qcow2 base.raw 'base of it.qcow2' && qemu-img check top.qcow2 && "
+                                "qemu-img compare -f qcow2 -F raw top.qcow2 expected.raw; } > log 2>&1 || { cat log; false; }";
+    EXPECT_EQ(std::system(command.c_str()), 0) << cluster;
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST(Qcow2Layout, RefusesABackingFileWhoseNameHasNoRoom) {
+  EXPECT_NO_THROW(Layout(Geometry::of(1 << 20, 65536), kZlib, std::string(1023, 'n')));
+  EXPECT_THROW(Layout(Geometry::of(1 << 20, 65536), kZlib, std::string(1024, 'n')), FormatError);
+  EXPECT_NO_THROW(Layout(Geometry::of(1 << 20, 512), kZlib, std::string(300, 'n')));
+  EXPECT_THROW(Layout(Geometry::of(1 << 20, 512), kZlib, std::string(400, 'n')), FormatError);
 }
 
 #ifndef NDEBUG

@@ -59,6 +59,35 @@ TEST(Encoder, CompressesWhatShrinksAndKeepsTheRestPlain) {
   EXPECT_EQ(counts.compressed_bytes, runs[0].bytes.size() + runs[2].bytes.size());
 }
 
+TEST(Encoder, CopiesTheStreamsThatWereKeptAndEncodesTheRest) {
+  Encoder encoder(kCluster, parse_compression("zlib"), 1);
+  auto bytes = clusters("ttzt");
+  std::vector<std::byte> streams(bytes.size()), stream(100, std::byte{5});
+  KeptStreams kept = encoder.keeper(streams);
+  kept.keep(GuestOffset(kCluster), stream);
+  kept.keep(GuestOffset(2 * kCluster), stream);  // of a cluster that is zero
+  const auto runs = encoder.encode(GuestOffset(0), bytes, kept);
+  EXPECT_EQ(shape(runs), " C0+1 C1+1 C3+1");
+  EXPECT_TRUE(std::equal(stream.begin(), stream.end(), runs[1].bytes.begin(), runs[1].bytes.end()));
+  std::vector<std::byte> cluster(kCluster);
+  for (const std::size_t i : {0u, 2u}) {
+    make_decompressor(Codec::zlib)->decompress(runs[i].bytes, cluster);
+    EXPECT_TRUE(std::equal(cluster.begin(), cluster.end(), bytes.begin() + static_cast<std::ptrdiff_t>(runs[i].at.value)));
+  }
+  EXPECT_EQ(encoder.counts().copied_clusters, 1u);
+  EXPECT_EQ(encoder.counts().compressed_clusters, 3u);
+}
+
+TEST(Encoder, KeepsNoStreamThatIsNotWorthIt) {
+  Encoder encoder(kCluster, parse_compression("zlib"), 1);
+  std::vector<std::byte> streams(kCluster), stream(kCluster - 1, std::byte{5});
+  KeptStreams kept = encoder.keeper(streams);
+  kept.keep(GuestOffset(0), stream);
+  kept.keep(GuestOffset(0), {});
+  EXPECT_TRUE(kept.at(GuestOffset(0)).empty());
+  EXPECT_EQ(kept.room().size(), kCluster);
+}
+
 TEST(Encoder, SaysWhatAutoChose) {
   Encoder encoder(kCluster, parse_compression("auto"), 1);
   auto bytes = clusters("tt");

@@ -131,6 +131,26 @@ TEST(Manifest, OfAnIncrementNamesAnotherSetAsItsParent) {
   }
 }
 
+TEST(Manifest, OfAMergedSetNamesThoseThatItWasMergedFrom) {
+  Manifest merged = plain_example();
+  merged.merged_from = {{"2026.03.08.07.05.01", std::string(64, 'a')}, {"2026.03.09.07.05.00", std::string(64, 'b')}};
+  EXPECT_EQ(merged, without_seal(read_manifest(text_of(merged), "manifest.json")));
+  const Json one{{"set", "2026.03.08.07.05.01"}, {"sha256", std::string(64, 'a')}};
+  for (const Json& wrong : {Json(nullptr), Json("2026.03.08.07.05.01"), Json(one), Json::array({"2026.03.08.07.05.01"}),
+                            Json::array({{{"set", "../x"}, {"sha256", std::string(64, 'a')}}}), Json::array({{{"set", "x"}}}),
+                            Json(std::vector<Json>(65, one))}) {
+    auto json = example_json();
+    json["merged_from"] = wrong;
+    EXPECT_FAULT(FaultKind::damaged, parse(json)) << wrong;
+  }
+  auto json = example_json();
+  json["merged_from"] = Json::array({one});
+  EXPECT_EQ(parse(json).merged_from.size(), 1u);
+  json["kind"] = "increment";
+  json["parent"] = parent_of("2026.03.08.07.05.01");
+  EXPECT_FAULT(FaultKind::damaged, parse(json));
+}
+
 TEST(Manifest, ReadsBackWhatItWrote) {
   for (const Manifest& manifest : {example(), plain_example()})
     EXPECT_EQ(manifest, without_seal(read_manifest(text_of(manifest), "manifest.json")));
@@ -170,6 +190,7 @@ TEST(Manifest, OfVersionTwoHasNeitherIncrementsNorCheckpoints) {
   auto json = example_json();
   json["version"] = 2;
   json.erase("checkpoint");
+  json.erase("merged_from");
   for (auto& disk : json["disks"])
     for (const char* key : {"parent_bytes", "parent_file", "full_because", "has_bitmap"}) disk.erase(key);
   Manifest expected = example();
