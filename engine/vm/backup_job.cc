@@ -191,7 +191,9 @@ void PullJob::check_domain() {
   const DomainState now = domain_.state();
   const std::string where = "domain " + domain_.name();
   if (!now.active()) throw Fault(FaultKind::source, where + ": stopped during the backup: " + now.reason);
-  if (domain_.current_id() != domain_id_)
+  const int id = domain_.current_id();
+  if (id < 0) throw Fault(FaultKind::source, where + ": stopped during the backup: " + domain_.state().reason);
+  if (id != domain_id_)
     throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
 }
 
