@@ -99,6 +99,8 @@ void PullJob::refuse_unfit_domain(const DomainDescription& description) {
   if (!now.active()) throw Fault(FaultKind::source, where + ": it does not run: " + now.reason);
   domain_id_ = description.id;
   paused_ = now.state == RunState::paused;
+  if (!options_.checkpoint.empty() && has_checkpoint(domain_, options_.checkpoint))  // not ours to delete when the job fails
+    throw Fault(FaultKind::source, where + ": has a checkpoint " + options_.checkpoint + " already");
   // Beginning beside another job would block for half a minute and then fail with less to say.
   const std::optional<int> other = domain_.running_job();
   if (!other) return;

@@ -43,6 +43,10 @@ std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk
   return out.str();
 }
 
+bool has_checkpoint(const Domain& domain, const std::string& name) {
+  return Checkpoint(virDomainCheckpointLookupByName(domain.get(), name.c_str(), 0)) != nullptr;
+}
+
 bool delete_checkpoint(Domain& domain, const std::string& name) {
   const Checkpoint checkpoint(virDomainCheckpointLookupByName(domain.get(), name.c_str(), 0));
   if (checkpoint == nullptr) return is_gone(last_error().code);

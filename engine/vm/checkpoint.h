@@ -16,6 +16,8 @@ namespace nasbackup::vm {
 /// domain's.
 std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk>& backed_up, const std::vector<DomainDisk>& all);
 
+bool has_checkpoint(const Domain& domain, const std::string& name);
+
 /// Deletes it, bitmaps and all. True when there is none (any more), also when the domain is gone. Fault(source) when libvirt
 /// refuses.
 bool delete_checkpoint(Domain& domain, const std::string& name);

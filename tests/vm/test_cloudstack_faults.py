@@ -4,6 +4,7 @@
 is left but what its exit status tells of, and nothing half is visible. Calls that wait for a time-out wait together."""
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -46,7 +47,14 @@ class FaultTest(CloudStackTest):
     def begin_slowly(self, domain, store=None, path=TIME, limit=2, **options):
         call = self.begin_take(domain, store, path, limit=limit, **options)
         wait_until("the job to begin", lambda: domain.backup_job() or call.process.poll() is not None)
+        if call.process.poll() is not None:
+            self.fail(f"ended before it had a job: {call.end()}")
         return call
+
+    def partial_bytes(self, domain):
+        """Of its images that are being written, seen through a worker."""
+        return any(os.path.getsize(path) > MIB // 8 for pid in lab.our_processes()
+                   for path in Path(f"/proc/{pid}/root/").glob(f"{os.environ['TMPDIR'][1:]}/csbackup.*/{domain.name}/.partial*/*.qcow2"))
 
     def ends(self, calls, timeout=SOON):
         """Their answers, however they hang beside each other."""
@@ -238,11 +246,6 @@ class AVm(FaultTest):
         self.assert_no_leak(by_device)
         self.assert_storage_holds(f"{by_file.name}/{TIME}")
 
-    def partial_bytes(self, domain):
-        """Of its images that are being written, seen through a worker."""
-        return any(os.path.getsize(path) > MIB // 8 for pid in lab.our_processes()
-                   for path in Path(f"/proc/{pid}/root/").glob(f"{os.environ['TMPDIR'][1:]}/csbackup.*/{domain.name}/.partial*/*.qcow2"))
-
     def test_or_its_job_that_ends_meanwhile_fails_the_backup(self):
         destroyed, aborted = self.machine(84), self.machine(85)
         calls = [self.begin_slowly(destroyed), self.begin_slowly(aborted)]
@@ -256,12 +259,9 @@ class AVm(FaultTest):
         self.assert_storage_holds()
 
     def test_is_backed_up_beside_others_and_once_at_a_time(self):
-        self.configure(f'rate-group = "{self.dir}/group"\nnas.backup.bandwidth.limit.mbps = 3')
+        self.configure('rate-group = "faults"\nnas.backup.bandwidth.limit.mbps = 3')
         domains = [self.machine(86), self.machine(87)]
-        calls = []
-        for domain in domains:
-            calls.append(self.begin_take(domain))
-            wait_until("its job", domain.backup_job)
+        calls = [self.begin_slowly(domain, limit=None) for domain in domains]
         self.assertTrue(domains[0].backup_job(), "they do not work side by side")
         self.assert_failure(self.begin_take(domains[0], path=LATER).end(SOON), "locked")
         for answer in self.ends(calls):
@@ -269,6 +269,233 @@ class AVm(FaultTest):
         for domain in domains:
             self.assert_no_leak(domain)
         self.assert_storage_holds(*(f"{domain.name}/{TIME}" for domain in domains))
+
+
+class ALibvirtd(FaultTest):
+    def test_that_is_restarted_in_the_copy_changes_nothing(self):
+        domain = self.machine(88)
+        call = self.begin_slowly(domain)
+        wait_until("it to copy", lambda: self.partial_bytes(domain))
+        daemon.stop()
+        daemon.start()
+        self.assert_size(call.end(SOON))
+        self.assert_no_leak(domain)
+        self.assert_unharmed(domain)
+        self.assert_storage_holds(f"{domain.name}/{TIME}")
+
+    def test_that_is_gone_is_one_line(self):
+        daemon.stop()
+        self.addCleanup(daemon.start)
+        self.assert_failure(self.call(*cloudstack.stats(self.store)), "libvirt")
+        self.assert_no_leak()
+
+
+class TheEnvironment(FaultTest):
+    def test_says_how_long_a_backup_may_take(self):
+        domain = self.machine(89)
+        answer = self.begin_take(domain, limit=1, env={"BACKUP_TIMEOUT": "1"}).end(SOON)
+        self.assert_failure(answer, f"\\ABackup timed out after 1s for VM {domain.name}\n\\Z")
+        self.assert_failure(self.take(domain.name, env={"BACKUP_TIMEOUT": "soon"}), "soon")
+        self.assert_no_leak(domain)
+        self.assert_storage_holds()
+
+    def test_says_what_must_be_free_and_a_full_nas_fails_the_backup_and_not_the_guest(self):
+        domain = self.machine(90, fill=15)
+        self.nas = self.make_nas(16 * MIB)
+        self.store = cloudstack.store("ext4", self.nas, "loop")
+        self.assert_failure(self.take(domain.name, env={"MIN_FREE_SPACE": str(1 << 40)}),
+                            "\\AInsufficient free space on backup target: [0-9]+ MB available, 1048576 MB required\n\\Z")
+        self.assert_failure(self.take(domain.name, env={"MIN_FREE_SPACE": "much"}), "much")
+        self.assert_failure(self.take(domain.name), "(?i)space|full|room")
+        self.assert_no_leak(domain)
+        self.assert_unharmed(domain)
+        self.assert_storage_holds()
+
+
+# Stands before libvirt's call that begins the job: there is time then for the agent to die.
+LATE_BEGIN = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+int virDomainBackupBegin(void* domain, const char* xml, const char* checkpoint, unsigned flags) {
+  int (*begin)(void*, const char*, const char*, unsigned) = dlsym(RTLD_NEXT, "virDomainBackupBegin");
+  sleep(2);
+  return begin(domain, xml, checkpoint, flags);
+}
+"""
+
+# Nothing of this is on the file systems that are frozen.
+DYING_AGENT = ("(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.05; done; killall -9 qemu-ga; sleep 16;"
+               " qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run -f /run/qga.pid) >/dev/null 2>&1 &")
+
+
+class AnAgent(FaultTest):
+    IO_TIMEOUT = 20
+
+    def boot(self, *names):
+        """Guests that start beside each other."""
+        guests = []
+        for name in names:
+            tree = self.dir / "tree"
+            tree.mkdir(exist_ok=True)
+            (tree / "file").write_bytes(os.urandom(MIB))
+            guests.append(self.domain(name, [self.disk("vda", 64 * MIB, "qcow2", name=f"{name}.qcow2", tree=tree)], os_inside=True, start=False))
+        for guest in guests:
+            guest.handle.create()
+        for guest in guests:
+            guest.wait_for_agent()
+        return guests
+
+    def late_begin(self):
+        source, library = self.dir / "late.c", self.dir / "late.so"
+        source.write_text(LATE_BEGIN)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+        return {"LD_PRELOAD": str(library)}
+
+    def begin_quiesced(self, guest, env=None, **options):
+        words = cloudstack.TAKES["main, 4.22 with #13877"](guest.name, self.called_nas(guest.name).store(), f"{guest.name}/{TIME}", quiesce=True, **options)
+        return self.begin(*words, "--quiesce-timeout", "2", env=env)
+
+    def test_that_hangs_or_dies_or_a_job_that_cannot_begin_leaves_no_guest_frozen(self):
+        refused, hangs, dies = guests = self.boot("i-2-91-VM", "i-2-92-VM", "i-2-93-VM")
+        refused.handle.checkpointCreateXML("<domaincheckpoint><name>backup-1</name></domaincheckpoint>")
+        node = next(block["inserted"]["node-name"] for block in refused.qmp("query-block") if block.get("inserted"))
+        refused.qmp("block-dirty-bitmap-add", node=node, name="backup-2")  # unknown to libvirt: only QEMU refuses it
+        # Freezing writes what is dirty, which takes two minutes now.
+        hangs.shell("dd if=/dev/zero of=/mnt/vda/dirty bs=1M count=8 2>/dev/null")
+        hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 65536})
+        dies.shell(DYING_AGENT)
+        calls = [self.begin_quiesced(refused, mode="full", bitmap_new="backup-2"), self.begin_quiesced(hangs), self.begin_quiesced(dies, self.late_begin())]
+        wait_until("the backup to go on", lambda: hangs.backup_job() or calls[1].process.poll() is not None)
+        hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 0})
+        answers = self.ends(calls, 60)
+        self.assert_failure(answers[0], f"^domain {refused.name}: the backup job cannot begin: .*backup-2")  # as libvirt says it [T54]
+        self.assert_failure(self.take(refused.name, mode="full", bitmap_new="backup-1"), "has a checkpoint backup-1 already")
+        self.assert_size(answers[1])  # [T55]
+        self.assertRegex(self.log.read_text(), "did not freeze the file systems within 2 s; not quiesced")
+        self.assert_failure(answers[2], f"^Failed to thaw the filesystem for vm {dies.name}: .*agent")  # [T56]
+        wait_until("our processes to end", lambda: not lab.our_processes())
+        self.assertEqual([point.getName() for point in refused.handle.listAllCheckpoints()], ["backup-1"])
+        refused.handle.checkpointLookupByName("backup-1").delete()
+        dies.wait_for_agent()
+        for guest in guests:
+            wait_until("the guest to be thawed", lambda: not guest.frozen())
+            guest.shell("echo on >> /mnt/vda/log; sync")
+            self.assert_no_leak(guest)
+            self.assertEqual(guest.state(), lab.libvirt.VIR_DOMAIN_RUNNING)
+
+
+class ASignal(FaultTest):
+    """./campaign signals has more moments of it."""
+    POINTS = int(os.environ.get("NASBACKUP_SIGNAL_POINTS", "6"))
+    SEED = int(os.environ.get("NASBACKUP_SIGNAL_SEED", "1"))
+    IO_TIMEOUT = 20
+
+    def setUp(self):
+        super().setUp()
+        tree = self.dir / "tree"
+        tree.mkdir()
+        (tree / "file").write_bytes(os.urandom(4 * MIB))
+        self.guest = self.domain("i-2-95-VM", [self.disk("vda", 32 * MIB, tree=tree)], os_inside=True)
+        self.random = random.Random(self.SEED)
+        self.number = 0
+        self.sets = set()
+
+    def begin_next(self):
+        self.number += 1
+        self.path = f"2026.11.26.10.{self.number // 60:02}.{self.number % 60:02}"
+        return self.begin_take(self.guest, path=self.path, quiesce=True, limit=16)
+
+    def moments(self):
+        """Spread over a whole call, from its start to its end."""
+        began = time.monotonic()
+        self.assert_size(self.begin_next().end())
+        length = time.monotonic() - began
+        self.sets.add(self.path)
+        return [length * (i + self.random.random()) / self.POINTS for i in range(self.POINTS)]
+
+    def visible_sets(self):
+        with self.mounted() as nas:
+            vm = nas / self.guest.name
+            found = {path.name for path in vm.iterdir() if not path.name.startswith(".")} if vm.exists() else set()
+            for name in found - self.sets:
+                self.assertTrue((vm / name / "manifest.json").exists(), name)
+                judge.check(next((vm / name).glob("root.*.qcow2")))
+            return found
+
+    def assert_free(self):
+        self.assertEqual(self.guest.state(), lab.libvirt.VIR_DOMAIN_RUNNING)
+        self.assertFalse(self.guest.frozen())
+        self.assertEqual(self.guest.leftovers(), [])
+
+    def end_by(self, number, moment):
+        call = self.begin_next()
+        time.sleep(moment)
+        call.send(number)
+        answer = call.end(60)
+        self.assert_no_leak(self.guest)
+        self.assert_free()
+        self.sets |= {self.path} if answer.status == OK else set()
+        self.assertEqual(self.visible_sets(), self.sets, str(answer))
+        if answer.status == OK:
+            self.assert_size(answer)
+        elif answer.status == -number:
+            self.assertEqual(answer.out, "")  # before it has begun
+        else:
+            self.assert_failure(answer, f"^stopped by signal {int(number)}")
+
+    def test_that_ends_a_call_at_any_moment_leaves_nothing(self):
+        moments = self.moments()
+        for moment in moments:
+            with self.subTest(moment=round(moment, 3)):
+                self.end_by(signal.SIGTERM, moment)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            with self.subTest(signal=number.name):
+                self.end_by(number, moments[len(moments) // 2])
+
+    def kill(self, everyone, moment):
+        call = self.begin_next()
+        time.sleep(moment)
+        if everyone:
+            os.killpg(call.process.pid, signal.SIGKILL)
+        else:
+            call.send(signal.SIGKILL)
+        answer = call.end(60)
+        wait_until("our processes to end", lambda: not lab.our_processes(), 60)
+        self.assert_no_call_mount()
+        self.assert_free()
+        wait_until("the loop device to go", lambda: str(self.nas) not in subprocess.run(["losetup", "-a"], capture_output=True, text=True, timeout=30).stdout)
+        self.assertIn(answer.status, (OK, -signal.SIGKILL), str(answer))
+        found = self.visible_sets()
+        self.assertLessEqual(found - self.sets, {self.path})
+        if answer.status == OK:
+            self.assertIn(self.path, found)
+        self.sets = found
+
+    def test_that_kills_a_call_at_any_moment_leaves_what_the_next_one_sweeps(self):
+        everyone = [number % 2 == 0 for number in range(self.POINTS)] if self.POINTS < 20 else None
+        moments = self.moments()
+        for who in ([everyone] if everyone else [[True] * self.POINTS, [False] * self.POINTS]):
+            for moment, is_everyone in zip(moments, who):
+                with self.subTest(moment=round(moment, 3), everyone=is_everyone):
+                    self.kill(is_everyone, moment)
+        self.assert_size(self.begin_next().end())
+        self.assert_no_leak(self.guest)
+        self.assert_storage_holds(*(f"{self.guest.name}/{name}" for name in self.sets | {self.path}))
+
+    def test_that_kills_every_process_leaves_what_the_next_call_sweeps(self):
+        nas = self.called_nas("fuse")  # whose server outlives the call
+        call = self.begin_slowly(self.guest, nas.store(), quiesce=True)
+        for pid in lab.our_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        call.end()
+        wait_until("our processes to end", lambda: not lab.our_processes())
+        self.assert_size(self.begin_take(self.guest, nas.store(), LATER).end())
+        self.assertEqual([path.name for path in (nas.backing / self.guest.name).iterdir()], [LATER])
+        self.assert_no_leak(self.guest)
+        wait_until("the server to end", lambda: not nas.servers())
+        self.assert_no_call_mount()
 
 
 if __name__ == "__main__":
