@@ -10,7 +10,7 @@
 
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
-#include "engine/vm/domain.h"
+#include "engine/stopped_domain.h"
 #include "formats/qcow2_format.h"
 
 namespace nasbackup {
@@ -117,17 +117,6 @@ std::vector<Disk> look_at(BackupRun& run, const std::vector<std::string>& paths)
   return disks;
 }
 
-/// The locks keep QEMU out of files; of devices only libvirt knows.
-void refuse_started(const BackupOptions& options) {
-  try {
-    if (!vm::Domain::by_name(options.connect, options.vm).state().active()) return;
-  } catch (const Fault& fault) {
-    if (fault.kind() != FaultKind::not_found) throw;
-    return;
-  }
-  throw Fault(FaultKind::source, options.vm + ": was started while its disks were read");
-}
-
 }  // namespace
 
 JobReport backup_disk_paths(BackupRun& run) {
@@ -136,8 +125,7 @@ JobReport backup_disk_paths(BackupRun& run) {
   std::vector<Disk> disks = look_at(run, paths);
   run.open_set();
   for (Disk& disk : disks) run.add_disk(std::move(disk.entry), std::move(disk.place));
-  run.copy_disks();
-  refuse_started(run.options());
+  copy_while_stopped(run);
   set::Manifest manifest;
   manifest.vm_name = run.options().vm;
   return run.finish(std::move(manifest), 0);

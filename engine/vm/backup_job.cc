@@ -24,6 +24,7 @@ constexpr std::chrono::seconds kLateThawPatience{2};  ///< the agent did not eve
 constexpr std::chrono::seconds kLastThawPatience{10};
 constexpr std::chrono::milliseconds kEndPatience{30'000};
 constexpr std::chrono::milliseconds kEndPatienceWithoutLibvirt{5'000};  ///< after the ten seconds of check()
+constexpr std::chrono::milliseconds kEndOfDomain{500};
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kLibvirtMayBeAway = 10 * kSecond;  ///< a restart of libvirtd; QEMU and the export go on meanwhile
 constexpr std::int64_t kThawAgainAfter = 5 * kSecond;
@@ -195,13 +196,14 @@ void PullJob::check_domain() {
   if (!now.active()) throw Fault(FaultKind::source, where + ": stopped during the backup: " + now.reason);
   const int id = domain_.current_id();
   if (id < 0) throw Fault(FaultKind::source, where + ": stopped during the backup: " + domain_.state().reason);
-  if (id != domain_id_)
-    throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
+  if (id != domain_id_) throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
 }
 
 void PullJob::check_own_job() {
   const std::optional<std::string> xml = domain_.backup_job();
   if (xml && parse_backup(*xml).socket == places_.socket) return;
+  std::this_thread::sleep_for(kEndOfDomain);
+  check_domain();  // a domain that ends loses its job first
   throw Fault(FaultKind::source, "domain " + domain_.name() + ": the backup job was ended by somebody else or failed in QEMU");
 }
 

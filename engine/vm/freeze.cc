@@ -21,7 +21,7 @@ constexpr std::chrono::seconds kAnswerPatience{5};  ///< for an agent that has n
 /// it: a thaw that takes eight seconds (hook scripts) would never be seen to succeed with a patience of five.
 constexpr std::chrono::seconds kThawPatience{20};
 /// For an agent that is gone, or says no at once: it has been asked dozens of times then, and somebody goes on asking.
-constexpr std::chrono::seconds kRefusalPatience{10};
+constexpr std::chrono::seconds kRefusalPatience{5};
 
 /// Bounds the agent's answers for as long as it lives, then puts libvirt's default back (the old value cannot be read).
 class AgentPatience {

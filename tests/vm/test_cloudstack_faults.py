@@ -238,7 +238,7 @@ class AVm(FaultTest):
         with self.assertRaisesRegex(lab.libvirt.libvirtError, "lock"):
             by_file.handle.create()
         by_device.handle.create()
-        wait_until("the second call to see it", lambda: calls[1].process.poll() is not None)
+        wait_until("the second call to see it", lambda: calls[1].process.poll() is not None, 10)  # long before it has read everything
         answers = self.ends(calls)
         self.assert_size(answers[0], [file])
         self.assert_failure(answers[1], f"{by_device.name}: was started while its disks were read")
@@ -325,7 +325,7 @@ int virDomainBackupBegin(void* domain, const char* xml, const char* checkpoint, 
 """
 
 # Nothing of this is on the file systems that are frozen.
-DYING_AGENT = ("(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.05; done; killall -9 qemu-ga; sleep 16;"
+DYING_AGENT = ("(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.05; done; killall -9 qemu-ga; sleep 10;"
                " qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run -f /run/qga.pid) >/dev/null 2>&1 &")
 
 
@@ -391,8 +391,7 @@ class ASignal(FaultTest):
     SEED = int(os.environ.get("NASBACKUP_SIGNAL_SEED", "1"))
     IO_TIMEOUT = 20
 
-    def setUp(self):
-        super().setUp()
+    def boot(self):
         tree = self.dir / "tree"
         tree.mkdir()
         (tree / "file").write_bytes(os.urandom(4 * MIB))
@@ -444,8 +443,7 @@ class ASignal(FaultTest):
         else:
             self.assert_failure(answer, f"^stopped by signal {int(number)}")
 
-    def test_that_ends_a_call_at_any_moment_leaves_nothing(self):
-        moments = self.moments()
+    def end_at(self, moments):
         for moment in moments:
             with self.subTest(moment=round(moment, 3)):
                 self.end_by(signal.SIGTERM, moment)
@@ -463,6 +461,7 @@ class ASignal(FaultTest):
         answer = call.end(60)
         wait_until("our processes to end", lambda: not lab.our_processes(), 60)
         self.assert_no_call_mount()
+        self.assertEqual(list(Path(os.environ["TMPDIR"]).glob("csbackup.*")), [])
         self.assert_free()
         wait_until("the loop device to go", lambda: str(self.nas) not in subprocess.run(["losetup", "-a"], capture_output=True, text=True, timeout=30).stdout)
         self.assertIn(answer.status, (OK, -signal.SIGKILL), str(answer))
@@ -472,28 +471,35 @@ class ASignal(FaultTest):
             self.assertIn(self.path, found)
         self.sets = found
 
-    def test_that_kills_a_call_at_any_moment_leaves_what_the_next_one_sweeps(self):
-        everyone = [number % 2 == 0 for number in range(self.POINTS)] if self.POINTS < 20 else None
-        moments = self.moments()
-        for who in ([everyone] if everyone else [[True] * self.POINTS, [False] * self.POINTS]):
-            for moment, is_everyone in zip(moments, who):
-                with self.subTest(moment=round(moment, 3), everyone=is_everyone):
-                    self.kill(is_everyone, moment)
+    def kill_at(self, moments):
+        """The supervisor alone and the whole process group; in turn when there are few moments."""
+        kinds = [[number % 2 == 0 for number in range(self.POINTS)]] if self.POINTS < 20 else [[True] * self.POINTS, [False] * self.POINTS]
+        for kind in kinds:
+            for moment, everyone in zip(moments, kind):
+                with self.subTest(moment=round(moment, 3), everyone=everyone):
+                    self.kill(everyone, moment)
         self.assert_size(self.begin_next().end())
         self.assert_no_leak(self.guest)
         self.assert_storage_holds(*(f"{self.guest.name}/{name}" for name in self.sets | {self.path}))
 
+    def test_at_any_moment_leaves_a_free_guest_and_nothing_half(self):
+        self.boot()
+        moments = self.moments()
+        self.end_at(moments)
+        self.kill_at(moments)
+
     def test_that_kills_every_process_leaves_what_the_next_call_sweeps(self):
         nas = self.called_nas("fuse")  # whose server outlives the call
-        call = self.begin_slowly(self.guest, nas.store(), quiesce=True)
+        machine = self.machine(96)
+        call = self.begin_slowly(machine, nas.store())
         for pid in lab.our_processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         call.end()
         wait_until("our processes to end", lambda: not lab.our_processes())
-        self.assert_size(self.begin_take(self.guest, nas.store(), LATER).end())
-        self.assertEqual([path.name for path in (nas.backing / self.guest.name).iterdir()], [LATER])
-        self.assert_no_leak(self.guest)
+        self.assert_size(self.begin_take(machine, nas.store(), LATER).end())
+        self.assertEqual([path.name for path in (nas.backing / machine.name).iterdir()], [LATER])
+        self.assert_no_leak(machine)
         wait_until("the server to end", lambda: not nas.servers())
         self.assert_no_call_mount()
 
