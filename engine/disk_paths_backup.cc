@@ -13,7 +13,7 @@
 #include "engine/io/drbd_device.h"
 #include "engine/io/image_probe.h"
 #include "engine/io/lifeline_state.h"
-#include "engine/vm/domain.h"
+#include "engine/stopped_domain.h"
 #include "formats/qcow2_format.h"
 
 namespace nasbackup {
@@ -121,17 +121,6 @@ std::vector<Disk> look_at(BackupRun& run, const std::vector<std::string>& paths)
   return disks;
 }
 
-/// The locks keep QEMU out of files; of devices only libvirt knows.
-void refuse_started(const BackupOptions& options) {
-  try {
-    if (!vm::Domain::by_name(options.connect, options.vm).state().active()) return;
-  } catch (const Fault& fault) {
-    if (fault.kind() != FaultKind::not_found) throw;
-    return;
-  }
-  throw Fault(FaultKind::source, options.vm + ": was started while its disks were read");
-}
-
 /// The images are locked from here on until the bitmaps stand and the backup is published.
 class BitmapSeeds {
  public:
@@ -160,8 +149,7 @@ JobReport backup_disk_paths(BackupRun& run) {
   run.open_set();
   BitmapSeeds seeds(run, disks);
   for (Disk& disk : disks) run.add_disk(std::move(disk.entry), std::move(disk.place), {}, "Failed to convert disk ");
-  run.copy_disks();
-  refuse_started(run.options());
+  copy_while_stopped(run);
   set::Manifest manifest;
   manifest.vm_name = run.options().vm;
   manifest.checkpoint = run.options().stopped_bitmap;  // an increment can stand on it when the VM runs

@@ -22,6 +22,9 @@ namespace nasbackup {
 
 namespace {
 
+constexpr int kLooksAtItsEnd = 10;
+constexpr std::chrono::milliseconds kPauseAtItsEnd{100};
+
 /// Lifts the limit as soon as it does harm. Throws what the job cannot go on with.
 void look_at(vm::PullJob& job, BackupRun& run, bool& lifted) {
   if (!job.check().scratch_low || lifted) return;
@@ -79,7 +82,12 @@ void wait_for_command(BackupRun& run, vm::PullJob& job, ChildProcess* command) {
   if (const std::string complaint = command->complaint(); !complaint.empty()) run.warn("--exec-in-job: " + complaint);
 }
 
-/// Copies while the watch looks on. A reader often learns first that the job has ended, but only the job knows why.
+/// A reader often learns first that the job has ended, but only libvirt knows why, and a moment later.
+void say_why_it_ended(vm::PullJob& job) {
+  for (int i = 0; i < kLooksAtItsEnd; ++i, std::this_thread::sleep_for(kPauseAtItsEnd)) job.check();
+}
+
+/// Copies while the watch looks on.
 void copy_watched(BackupRun& run, vm::PullJob& job, const IncrementPlan& plan) {
   bool lifted = false;
   DomainWatch watch(run.transfer(), [&] { look_at(job, run, lifted); });
@@ -88,7 +96,7 @@ void copy_watched(BackupRun& run, vm::PullJob& job, const IncrementPlan& plan) {
     if (run.options().verify == VerifyLevel::data) check_clean_sample(run, plan, job.exports());
   } catch (const Fault& fault) {
     watch.end();
-    if (fault.kind() == FaultKind::source) job.check();
+    if (fault.kind() == FaultKind::source) say_why_it_ended(job);
     throw;
   }
   watch.end();

@@ -132,6 +132,7 @@ std::string Lifeline::release_guest(std::chrono::seconds deadline) noexcept { re
 // flock belongs to the open file, not to the process: unlocking it here unlocks it for the process that hangs too.
 void Lifeline::abandon() noexcept {
   if (state_->lock_fd < 0) return;
+  remove_mount_point(run_id());
   ::unlink(lock_path(*state_).c_str());
   ::flock(state_->lock_fd, LOCK_UN);
 }

@@ -73,7 +73,7 @@ class Lifeline {
   /// Thaws the guest and ends our backup job, as far as the job says that it holds them. For the watcher, once the
   /// job's process is dead or given up. Tries until `deadline` from now; returns what is still held, empty when nothing.
   std::string release_guest(std::chrono::seconds deadline) noexcept;
-  /// Gives the run's lock up although a process that hangs in the kernel still has it open.
+  /// Gives the run's lock up although a process that hangs in the kernel still has it open, and its mount point.
   void abandon() noexcept;
 
   LifelineState& state() const noexcept { return *state_; }

@@ -4,10 +4,8 @@
 // See stopped_domain_backup.h.
 #include "engine/stopped_domain_backup.h"
 
-#include <optional>
-
 #include "engine/domain_files.h"
-#include "engine/domain_watch.h"
+#include "engine/stopped_domain.h"
 #include "engine/storage_keys.h"
 #include "engine/vm/disks_in_use.h"
 #include "engine/vm/leftovers.h"
@@ -62,48 +60,6 @@ void add_disks(BackupRun& run, const vm::Domain& domain, const Disks& disks) {
   }
 }
 
-/// Whether the domain is still shut off. A libvirt that cannot be asked for a while does no harm to what is read.
-class StoppedDomain {
- public:
-  explicit StoppedDomain(vm::Domain domain) : domain_(std::move(domain)) {}
-
-  vm::Domain& operator*() noexcept { return domain_; }
-
-  /// Throws Fault(source) when it was started. A start that may still fail, because of our locks, is none. False: nobody knows.
-  bool look() {
-    const std::optional<vm::DomainState> now = ask();
-    if (now && now->active() && !now->starting)
-      throw Fault(FaultKind::source, domain_.name() + ": was started while its disks were read");
-    return now.has_value();
-  }
-
- private:
-  std::optional<vm::DomainState> ask() noexcept {
-    try {
-      if (!domain_.connected()) domain_.reconnect();
-      return domain_.state();
-    } catch (const std::exception&) {
-      return std::nullopt;
-    }
-  }
-
-  vm::Domain domain_;
-};
-
-/// A reader often learns first that something is wrong, but only libvirt knows why.
-void copy_watched(BackupRun& run, StoppedDomain& domain) {
-  DomainWatch watch(run.transfer(), [&] { domain.look(); });
-  try {
-    run.copy_disks();
-  } catch (const Fault& fault) {
-    watch.end();
-    if (fault.kind() == FaultKind::source) domain.look();
-    throw;
-  }
-  watch.end();
-  if (!domain.look()) run.warn("libvirt: cannot be asked whether the VM was started while its disks were read");
-}
-
 void tell_of_state(BackupRun& run, const vm::Domain& domain, const vm::DomainState& state) {
   run.note(domain.name() + ": is shut off (" + state.reason + "): its disks are read as they lie");
   if (run.options().quiesce) run.note("--quiesce: nothing to freeze in a VM that is shut off");
@@ -114,18 +70,17 @@ void tell_of_state(BackupRun& run, const vm::Domain& domain, const vm::DomainSta
 
 }  // namespace
 
-JobReport backup_stopped_domain(BackupRun& run, vm::Domain found) {
-  StoppedDomain domain(std::move(found));
-  const vm::DomainState state = (*domain).state();
-  const vm::DomainDescription description = (*domain).describe();
+JobReport backup_stopped_domain(BackupRun& run, vm::Domain domain) {
+  const vm::DomainState state = domain.state();
+  const vm::DomainDescription description = domain.describe();
   const Disks disks = choose_disks(run.options(), description);
   run.open_set();
-  for (const std::string& line : vm::sweep_leftovers(*domain, run.options().scratch)) run.note(line);
-  tell_of_state(run, *domain, state);
+  for (const std::string& line : vm::sweep_leftovers(domain, run.options().scratch)) run.note(line);
+  tell_of_state(run, domain, state);
   refuse_disks_of_others(run, disks);
-  keep_texts_and_firmware(run, *domain, description);
-  add_disks(run, *domain, disks);
-  copy_watched(run, domain);
+  keep_texts_and_firmware(run, domain, description);
+  add_disks(run, domain, disks);
+  copy_while_stopped(run);
 
   set::Manifest manifest;
   manifest.vm_name = description.name;

@@ -72,6 +72,7 @@ std::size_t terminal_width() {
 }
 
 std::string target_of(const Request& request) {
+  if (request.storage) return printable(request.storage->storage.type) + " store";  // its address may hold a password
   if (request.verb == kBackup) return printable(request.backup.to);
   if (request.verb == kServe) return printable(location_for_people(request.serve.source));
   if (request.verb == kTune)

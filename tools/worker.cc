@@ -68,11 +68,13 @@ void run_worker(const Request& request, std::shared_ptr<Lifeline> lifeline, Work
   std::unique_ptr<MountedStorage> storage;  // unmounted after the answer: a busy umount changes nothing about it
   const Json result = request.storage ? cloudstack::perform_call(request, control, storage) : perform(request, control);
   const std::string answer = result.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
-  if (!write_all(pipes.result.get(), answer + "\n")) lifeline->abandon();
+  const bool told = write_all(pipes.result.get(), answer + "\n");
   pipes.result.close();
   if (storage != nullptr)
     if (const std::string busy = storage->unmount(); !busy.empty()) write_message("warning: umount: " + busy);
+  storage.reset();
+  // With nobody to take the result, the supervisor is gone, and there is none to tidy up behind us.
+  if (!told) lifeline->abandon();
   ::_exit(0);
 }
 

@@ -24,6 +24,7 @@ constexpr std::chrono::seconds kLateThawPatience{2};  ///< the agent did not eve
 constexpr std::chrono::seconds kLastThawPatience{10};
 constexpr std::chrono::milliseconds kEndPatience{30'000};
 constexpr std::chrono::milliseconds kEndPatienceWithoutLibvirt{5'000};  ///< after the ten seconds of check()
+constexpr std::chrono::milliseconds kEndOfDomain{500};
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kLibvirtMayBeAway = 10 * kSecond;  ///< a restart of libvirtd; QEMU and the export go on meanwhile
 constexpr std::int64_t kThawAgainAfter = 5 * kSecond;
@@ -100,6 +101,7 @@ void PullJob::refuse_unfit_domain(const DomainDescription& description) {
   if (!now.active()) throw Fault(FaultKind::source, where + ": it does not run: " + now.reason);
   domain_id_ = description.id;
   paused_ = now.state == RunState::paused;
+  refuse_known_checkpoint();
   // Beginning beside another job would block for half a minute and then fail with less to say.
   const std::optional<int> other = domain_.running_job();
   if (!other) return;
@@ -140,7 +142,6 @@ void PullJob::ask_libvirt(const DomainDescription& description, const std::vecto
   const std::string xml = pull_job_xml(places_.socket, wanted);
   const std::string checkpoint =
       options_.checkpoint.empty() ? std::string() : checkpoint_xml(options_.checkpoint, disks, description.disks);
-  refuse_known_checkpoint();
   state_.guest_job.store(true);
   has_checkpoint_ = !checkpoint.empty();
   state_.checkpoint.store(has_checkpoint_);
@@ -206,13 +207,16 @@ void PullJob::check_domain() {
   const DomainState now = domain_.state();
   const std::string where = "domain " + domain_.name();
   if (!now.active()) throw Fault(FaultKind::source, where + ": stopped during the backup: " + now.reason);
-  if (domain_.current_id() != domain_id_)
-    throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
+  const int id = domain_.current_id();
+  if (id < 0) throw Fault(FaultKind::source, where + ": stopped during the backup: " + domain_.state().reason);
+  if (id != domain_id_) throw Fault(FaultKind::source, where + ": was stopped and started again during the backup");
 }
 
 void PullJob::check_own_job() {
   const std::optional<std::string> xml = domain_.backup_job();
   if (xml && parse_backup(*xml).socket == places_.socket) return;
+  std::this_thread::sleep_for(kEndOfDomain);
+  check_domain();  // a domain that ends loses its job first
   throw Fault(FaultKind::source, "domain " + domain_.name() + ": the backup job was ended by somebody else or failed in QEMU");
 }
 

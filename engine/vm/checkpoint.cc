@@ -46,7 +46,7 @@ std::string xml_of(const std::string& name, std::time_t created, const std::vect
   return out.str();
 }
 
-Checkpoint find(Domain& domain, const std::string& name) {
+Checkpoint find(const Domain& domain, const std::string& name) {
   return Checkpoint(virDomainCheckpointLookupByName(domain.get(), name.c_str(), 0));
 }
 
@@ -74,7 +74,7 @@ std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk
   return xml_of(name, 0, backed_up, all);
 }
 
-bool has_checkpoint(Domain& domain, const std::string& name) noexcept { return find(domain, name) != nullptr; }
+bool has_checkpoint(const Domain& domain, const std::string& name) noexcept { return find(domain, name) != nullptr; }
 
 void redefine_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& with_bitmap,
                          const std::vector<DomainDisk>& all) {

@@ -23,7 +23,7 @@ bool can_hold_bitmap(const DomainDisk& disk) noexcept;
 std::string checkpoint_xml(const std::string& name, const std::vector<DomainDisk>& backed_up, const std::vector<DomainDisk>& all);
 
 /// Does libvirt know of it?
-bool has_checkpoint(Domain& domain, const std::string& name) noexcept;
+bool has_checkpoint(const Domain& domain, const std::string& name) noexcept;
 
 /// Tells libvirt of a checkpoint that it has forgotten; whether its bitmaps are there is not looked at.
 void redefine_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& with_bitmap,

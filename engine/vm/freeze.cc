@@ -20,6 +20,8 @@ constexpr std::chrono::seconds kAnswerPatience{5};  ///< for an agent that has n
 /// For one answer. Long, because a request that is given up is carried out all the same, and the next one queues behind
 /// it: a thaw that takes eight seconds (hook scripts) would never be seen to succeed with a patience of five.
 constexpr std::chrono::seconds kThawPatience{20};
+/// For an agent that is gone, or says no at once: it has been asked dozens of times then, and somebody goes on asking.
+constexpr std::chrono::seconds kRefusalPatience{5};
 
 /// Bounds the agent's answers for as long as it lives, then puts libvirt's default back (the old value cannot be read).
 class AgentPatience {
@@ -36,9 +38,10 @@ class AgentPatience {
   Domain& domain_;
 };
 
-bool was_refused(const LibvirtError& error) {
-  return error.message.find("unable to execute QEMU agent command") != std::string::npos;
-}
+constexpr char kRefusal[] = "unable to execute QEMU agent command";
+constexpr char kNoAgent[] = "is not connected";
+
+bool was_refused(const LibvirtError& error) { return error.message.find(kRefusal) != std::string::npos; }
 
 /// True when the agent answers at all, even if only to refuse. A freeze that is asked of an agent that sleeps would be
 /// carried out when it wakes up, perhaps an hour later (seen with libvirt 9.0, which reports that time-out as "not
@@ -53,9 +56,13 @@ bool agent_answers(const Domain& domain) noexcept {
 /// freeze that somebody else asked for before is not ours to end. In doubt false.
 bool nothing_was_frozen(const LibvirtError& error) {
   if (was_refused(error)) return true;
-  if (error.code == VIR_ERR_AGENT_UNRESPONSIVE) return error.message.find("is not connected") != std::string::npos;
+  if (error.code == VIR_ERR_AGENT_UNRESPONSIVE) return error.message.find(kNoAgent) != std::string::npos;
   return error.code == VIR_ERR_ARGUMENT_UNSUPPORTED || error.code == VIR_ERR_NO_SUPPORT ||
          error.code == VIR_ERR_OPERATION_INVALID || error.code == VIR_ERR_NO_DOMAIN;
+}
+
+bool is_a_no(const std::string& answer) noexcept {
+  return answer.find(kNoAgent) != std::string::npos || answer.find(kRefusal) != std::string::npos;
 }
 
 }  // namespace
@@ -76,9 +83,10 @@ bool thaw_once(Domain& domain, std::chrono::seconds agent_patience, std::string*
 }
 
 bool thaw_until(Domain& domain, std::chrono::seconds patience, std::string* answer) noexcept {
-  const auto deadline = std::chrono::steady_clock::now() + patience;
+  const auto began = std::chrono::steady_clock::now();
   while (!thaw_once(domain, std::min(patience, kThawPatience), answer)) {
-    if (std::chrono::steady_clock::now() >= deadline) return false;
+    const auto enough = answer != nullptr && is_a_no(*answer) ? std::min(patience, kRefusalPatience) : patience;
+    if (std::chrono::steady_clock::now() - began >= enough) return false;
     std::this_thread::sleep_for(kThawAgainAfter);
   }
   return true;

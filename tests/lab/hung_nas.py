@@ -3,13 +3,14 @@
 """hung_nas.py BACKING PLACE OPERATION COUNT: a file system that hangs like a NAS that is gone.
 
 A FUSE server without libfuse (the kernel's protocol, linux/fuse.h): serves the folder BACKING at PLACE, until the
-OPERATION (a name of HANDLERS, e.g. write, fsync, mkdir, rename) comes for the COUNTth time. That request and
+OPERATION (a name of HANDLERS, e.g. write, fsync, mkdir, rename) comes for the COUNTth time, or SIGUSR1. That request and
 everything after it is read and never answered: the callers sleep in the kernel, and no signal wakes them, SIGKILL
 neither. They come back (ENOTCONN) when this process ends. Prints "ready" when mounted, and "hung OPERATION" then.
 """
 import ctypes
 import errno
 import os
+import signal
 import stat
 import struct
 import subprocess
@@ -187,11 +188,18 @@ class Server:
         if not self.hung and handler is not None and handler.__name__ == self.hang_at:
             self.left -= 1
             if self.left <= 0:
-                self.hung = True
-                print(f"hung {self.hang_at}", flush=True)
+                self.hang()
         return self.hung
 
+    def hang(self, *_):
+        self.hung = True
+        self.announce()
+
+    def announce(self):
+        print(f"hung {self.hang_at}", flush=True)
+
     def serve(self):
+        signal.signal(signal.SIGUSR1, self.hang)
         while True:
             try:
                 request = os.read(self.device, MAX_WRITE + 8192)
@@ -247,6 +255,10 @@ class HungNas:
         if not line.startswith("hung"):
             raise RuntimeError("hung_nas.py ended before it hung")
         return time.monotonic()
+
+    def hang(self):
+        self.process.send_signal(signal.SIGUSR1)
+        return self.wait_until_hung()
 
     def end(self):
         self.process.kill()

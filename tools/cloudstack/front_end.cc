@@ -90,7 +90,6 @@ std::unique_ptr<LogFile> open_log(const Request& request) {
 
 int run_request(const Call& call, const Zone& zone, Request request) {
   close_all_but(request.secrets());
-  block_signals();
   keep_out_of_core_files(request);
   Console console(kNoConsole, false);
   const std::unique_ptr<LogFile> log = open_log(std::as_const(request));
@@ -115,6 +114,7 @@ bool is_front_end(const char* program) noexcept {
 }
 
 int run_call(const std::vector<std::string>& words, PassphrasePlaces storage_keys) {
+  block_signals();  // one that comes now is answered in a line, too
   try {
     return run_unguarded(words, std::move(storage_keys));
   } catch (const CallError& error) {

@@ -45,9 +45,16 @@ Json tell_use(const MountedStorage& storage) {
   return result;
 }
 
+/// What concerns the whole storage is told without its temporary directory.
+std::string without_place(const std::string& line, const MountedStorage& storage) {
+  const std::string place = storage.path() + ": ";
+  return line.starts_with(place) ? line.substr(place.size()) : line;
+}
+
 Json back_up(Request request, const JobControl& control, const MountedStorage& storage) {
   request.backup.to = storage.path();
   Json result = perform(request, control);
+  if (result.contains("error")) result["error"] = without_place(result["error"].get<std::string>(), storage);
   if (result.contains("set"))
     result["set_bytes"] = bytes_in(result["set"].get<std::string>(), result["stored_bytes"].get<std::uint64_t>());
   return result;
