@@ -370,7 +370,7 @@ class AnAgent(FaultTest):
         hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 0})
         answers = self.ends(calls, 60)
         self.assert_failure(answers[0], f"^domain {refused.name}: the backup job cannot begin: .*backup-2")  # as libvirt says it [T54]
-        self.assert_failure(self.take(refused.name, mode="full", bitmap_new="backup-1"), "has a checkpoint backup-1 already")
+        self.assert_failure(self.take(refused.name, mode="full", bitmap_new="backup-1"), "checkpoint backup-1: exists already")
         self.assert_size(answers[1])  # [T55]
         self.assertRegex(self.log.read_text(), "did not freeze the file systems within 2 s; not quiesced")
         self.assert_failure(answers[2], f"^Failed to thaw the filesystem for vm {dies.name}: .*agent")  # [T56]
