@@ -43,6 +43,7 @@ struct Work {
   bool frozen = false;
   bool job = false;
   bool checkpoint = false;
+  bool forgotten = false;  // the checkpoint, while its bitmaps wait for the domain to run again
   bool ended = false;
   std::string reason = "libvirtd does not answer";
 };
@@ -72,10 +73,13 @@ struct Held {
   bool any() const noexcept { return frozen || job || checkpoint; }
 };
 
-/// After the job, which uses it.
+/// After the job, which uses it. Of a domain that does not run libvirt can but forget it: the next run sees to the bitmaps.
 bool drop_checkpoint(Domain& domain, Work& work) {
-  if (!delete_checkpoint(domain, work.checkpoint_name)) return false;
+  const bool active = domain.state().active();
+  if (!(active ? delete_checkpoint(domain, work.checkpoint_name) : forget_checkpoint(domain, work.checkpoint_name))) return false;
   give_back(work, &Work::checkpoint);
+  const std::lock_guard lock(work.mutex);
+  work.forgotten = !active;
   return true;
 }
 
@@ -159,7 +163,7 @@ std::string release(LifelineState& state, std::chrono::seconds deadline) noexcep
     work->changed.wait_until(lock, end + std::chrono::milliseconds(200), [&] { return work->ended; });
     if (!work->frozen) state.guest_frozen.store(false);
     if (!work->job) state.guest_job.store(false);
-    if (!work->checkpoint) state.checkpoint.store(false);
+    if (!work->checkpoint && !work->forgotten) state.checkpoint.store(false);
     return what_is_held(*work);
   } catch (const std::exception& error) {
     return std::string("guest: cannot be released: ") + error.what();

@@ -50,6 +50,7 @@ class Disk:
     device: str = "disk"
     extra: str = ""
     readonly: bool = False
+    bus: str = ""  # else by the first letter of the target
 
     def xml(self):
         disk = ET.Element("disk", type="block" if str(self.path).startswith("/dev/") else "file", device=self.device)
@@ -57,7 +58,7 @@ class Disk:
         if self.path:
             kind = "dev" if disk.get("type") == "block" else "file"
             ET.SubElement(disk, "source", {kind: str(self.path)})
-        bus = {"v": "virtio", "s": "sata", "h": "ide", "f": "fdc"}[self.target[0]]
+        bus = self.bus or {"v": "virtio", "s": "sata", "h": "ide", "f": "fdc"}[self.target[0]]
         ET.SubElement(disk, "target", dev=self.target, bus=bus)
         ET.SubElement(disk, "alias", name="ua-" + self.target)
         if self.readonly or self.device == "cdrom":
@@ -207,19 +208,28 @@ class Domain:
         prints goes to a buffer inside QEMU), so nobody else may write to the disk meanwhile.
         """
         before = self._writes(target)
-        line = f'qemu-io -d /machine/peripheral/ua-{target}/virtio-backend "aio_write -P {pattern} {offset} {length}"'
-        said = libvirt_qemu.qemuMonitorCommand(self.handle, line, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-        if said.strip():
-            raise IOError(f"{self.name} {target}: {line}: {said.strip()}")
+        self.qemu_io(target, f"aio_write -P {pattern} {offset} {length}")
         done, failed = wait_until("a guest's write", lambda: (lambda now: now if now != before else None)(
             self._writes(target)), seconds, pause=0.001)
         if failed != before[1]:
             raise IOError(f"{self.name} {target}: a write of {length} bytes at {offset} failed")
 
+    def qemu_io(self, target, command):
+        """A command of qemu-io on the disk's device. What fails while it is carried out is told to nobody."""
+        line = f'qemu-io -d {self.device(target)} "{command}"'
+        said = libvirt_qemu.qemuMonitorCommand(self.handle, line, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+        if said.strip():
+            raise IOError(f"{self.name} {target}: {line}: {said.strip()}")
+
+    @staticmethod
+    def device(target):
+        """The disk's device, as QEMU names it."""
+        return f"/machine/peripheral/ua-{target}/virtio-backend" if target.startswith("v") else f"ua-{target}"
+
     def _writes(self, target):
         """How many writes of the device were done, and how many failed."""
         for entry in self.qmp("query-blockstats"):
-            if entry.get("qdev") == f"/machine/peripheral/ua-{target}/virtio-backend":
+            if entry.get("qdev") == self.device(target):
                 return entry["stats"]["wr_operations"], entry["stats"]["failed_wr_operations"]
         raise RuntimeError(f"{self.name} has no disk {target}")
 
