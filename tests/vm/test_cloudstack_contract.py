@@ -15,7 +15,7 @@ import judge  # noqa: E402
 import lab  # noqa: E402
 import qemu_img  # noqa: E402
 from lab import MIB  # noqa: E402
-from test_cloudstack import FAILED, OK, TIME, CloudStackTest  # noqa: E402
+from cloudstack_test import FAILED, OK, TIME, CloudStackTest  # noqa: E402
 
 
 def digest(path):

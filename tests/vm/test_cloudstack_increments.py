@@ -13,7 +13,7 @@ import cloudstack  # noqa: E402
 import judge  # noqa: E402
 import lab  # noqa: E402
 from lab import MIB  # noqa: E402
-from test_cloudstack import CloudStackTest, FAILED, OK  # noqa: E402
+from cloudstack_test import CloudStackTest, FAILED, OK  # noqa: E402
 
 TIMES = [f"2026.11.26.09.30.{number:02}" for number in range(10)]
 

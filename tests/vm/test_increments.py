@@ -287,8 +287,8 @@ class Checkpoints(ChainTest):
         vm.start()
         last = self.take(vm, "--incremental")
         self.assert_agree(vm, taken[0], last)
-        self.assertEqual([bitmap["name"] for block in vm.qmp("query-block") if block.get("inserted")
-                          for bitmap in block["inserted"].get("dirty-bitmaps", [])], self.checkpoints(vm))
+        self.assertEqual(sorted(bitmap["name"] for block in vm.qmp("query-block") if block.get("inserted")
+                                for bitmap in block["inserted"].get("dirty-bitmaps", [])), self.checkpoints(vm))
 
     def test_of_a_run_that_fails_or_is_killed_leave_the_next_increment_possible(self):
         vm = self.machine()

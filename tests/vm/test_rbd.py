@@ -26,7 +26,7 @@ import exposure  # noqa: E402
 import lab  # noqa: E402
 import libvirt  # noqa: E402
 from lab import DONE, FAILED, MIB, SOURCE, TIMED_OUT, Disk, wait_until  # noqa: E402
-from test_cloudstack import CLEANUP_FAILED, TIME, CloudStackTest  # noqa: E402
+from cloudstack_test import CLEANUP_FAILED, TIME, CloudStackTest  # noqa: E402
 
 
 
