@@ -84,9 +84,9 @@ TEST(CloudStackCall, TheRunGivesWayToGuestsUnlessTheZoneSaysOtherwise) {
 
 TEST(CloudStackCall, TheFallbacksMarkerIsForIncrementsOnly) {
   for (const char* mode : {"incremental", "content-incremental"})
-    EXPECT_TRUE(falls_back(parse_call(with(kBackup, {"-M", mode, "--bitmap-new", "b"})))) << mode;
+    EXPECT_TRUE(asks_for_increment(parse_call(with(kBackup, {"-M", mode, "--bitmap-new", "b"})))) << mode;
   for (const char* mode : {"", "legacy-full", "full", "content-full"})
-    EXPECT_FALSE(falls_back(parse_call(with(kBackup, {"-M", mode, "--bitmap-new", "b"})))) << mode;
+    EXPECT_FALSE(asks_for_increment(parse_call(with(kBackup, {"-M", mode, "--bitmap-new", "b"})))) << mode;
 }
 
 TEST(CloudStackCall, ABitmapIsForCheckpointsOfTheModesThatHaveThemAndForEveryStoppedVm) {
