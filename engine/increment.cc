@@ -86,6 +86,7 @@ class ParentSearch {
     if (!set.manifest || set.damaged) return set.name + ": " + (set.note.empty() ? "has no manifest" : set.note);
     if (set.manifest->checkpoint.empty()) return set.name + ": was made without a checkpoint";
     if (!ledger_.is_ours(set.manifest->checkpoint)) return set.name + ": its checkpoint was made for another target";
+    if (!ledger_.has(set.manifest->checkpoint)) return set.name + ": its checkpoint was deleted";
     if (const std::string broken = chains_.break_of(set); !broken.empty()) return set.name + ": " + broken;
     if (chains_.below(set).size() > kMostBelow) return set.name + ": stands on 62 others: a full backup is due";
     if ((set.manifest->encryption != "none") != (options_.encrypt != nullptr))

@@ -18,13 +18,11 @@ namespace {
 
 /// A set whose checkpoint is gone (its run failed after it had published, say) makes no other's needless.
 std::set<std::string> needed(const std::vector<set::CatalogueSet>& sets, const set::CheckpointLedger& ledger) {
-  const std::vector<std::string> listed = ledger.runs();
-  const std::set<std::string> known(listed.begin(), listed.end());
   std::set<std::string> runs;
   bool newest = false, full = false;
   for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
     const auto run = set->manifest ? ledger.run_of(set->manifest->checkpoint) : std::nullopt;
-    if (!run || !known.contains(*run)) continue;
+    if (!run || !ledger.has(set->manifest->checkpoint)) continue;
     const bool is_full = set->manifest->kind == set::kFull;
     if (!newest || (is_full && !full)) runs.insert(*run);
     newest = true;

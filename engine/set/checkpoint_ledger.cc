@@ -77,6 +77,10 @@ void CheckpointLedger::add(const std::string& run) const {
 
 void CheckpointLedger::remove(const std::string& run) const noexcept { vm_.try_remove_file(kEntryPrefix + run); }
 
+bool CheckpointLedger::has(const std::string& checkpoint) const {
+  return is_ours(checkpoint) && vm_.stat(kEntryPrefix + checkpoint.substr(prefix_.size()));
+}
+
 std::vector<std::string> CheckpointLedger::runs() const {
   std::vector<std::string> runs;
   for (const std::string& name : vm_.names())

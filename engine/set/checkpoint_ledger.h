@@ -32,6 +32,8 @@ class CheckpointLedger {
   void add(const std::string& run) const;
   /// What cannot be removed now is found again by the next run.
   void remove(const std::string& run) const noexcept;
+  /// Whether the checkpoint may be there.
+  bool has(const std::string& checkpoint) const;
   /// The runs that are in it.
   std::vector<std::string> runs() const;
 

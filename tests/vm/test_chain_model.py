@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
-"""Chains of backups, compared with a model of them after whatever may happen (tests/lab/chain_model.py); more of it: ./campaign chains."""
+"""Chains of backups, compared with a model of them after whatever may happen (tests/lab/chain_model.py); more of it: ./campaign
+chains."""
 import sys
-import unittest  # noqa: F401
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
