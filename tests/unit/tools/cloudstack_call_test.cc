@@ -90,12 +90,17 @@ TEST(CloudStackCall, TheFallbacksMarkerIsForIncrementsOnly) {
 }
 
 TEST(CloudStackCall, ABitmapIsForCheckpointsOfTheModesThatHaveThemAndForEveryStoppedVm) {
-  for (const char* mode : {"full", "incremental"})
-    EXPECT_EQ(request_of(with(kBackup, {"-M", mode, "--bitmap-new", "b"})).backup.checkpoint, "b") << mode;
+  EXPECT_EQ(request_of(with(kBackup, {"-M", "full", "--bitmap-new", "b"})).backup.checkpoint, "b");
+  EXPECT_THROW(request_of(with(kBackup, {"-M", "incremental", "--bitmap-new", "b"})), CallError);
+  const Words increment{"-M", "incremental", "--bitmap-new", "b", "--bitmap-parent", "a", "--parent-paths", "vm/1/x,vm/1/y"};
+  const Request request = request_of(with(kBackup, increment));
+  EXPECT_EQ(request.backup.checkpoint, "b");
+  EXPECT_EQ(request.backup.named_parent->checkpoint, "a");
+  EXPECT_EQ(request.backup.named_parent->files, (Words{"vm/1/x", "vm/1/y"}));
   for (const char* mode : {"", "legacy-full", "content-full", "content-incremental"}) {
-    const Request request = request_of(with(kBackup, {"-M", mode, "--bitmap-new", "b"}));
-    EXPECT_EQ(request.backup.checkpoint, "") << mode;
-    EXPECT_EQ(request.backup.stopped_bitmap, "b") << mode;
+    const BackupOptions backup = request_of(with(kBackup, {"-M", mode, "--bitmap-new", "b"})).backup;
+    EXPECT_EQ(backup.checkpoint, "") << mode;
+    EXPECT_EQ(backup.stopped_bitmap, "b") << mode;
   }
 }
 
