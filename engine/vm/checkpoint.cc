@@ -14,9 +14,15 @@
 #include <libvirt/virterror.h>
 #include <pugixml.hpp>
 
+#include "engine/io/fault.h"
+#include "engine/vm/job_end.h"
+
 namespace nasbackup::vm {
 
 namespace {
+
+/// libvirt 9.0 crashes when the checkpoint is deleted with which a job is just beginning, whose caller may be dead.
+constexpr std::chrono::seconds kBeginPatience{10};
 
 struct FreeCheckpoint {
   void operator()(virDomainCheckpointPtr checkpoint) const noexcept { virDomainCheckpointFree(checkpoint); }
@@ -79,8 +85,7 @@ bool has_checkpoint(const Domain& domain, const std::string& name) noexcept { re
 void redefine_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& with_bitmap,
                          const std::vector<DomainDisk>& all) {
   const std::string xml = xml_of(name, std::time(nullptr), with_bitmap, all);
-  const Checkpoint checkpoint(
-      virDomainCheckpointCreateXML(domain.get(), xml.c_str(), VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE));
+  const Checkpoint checkpoint(virDomainCheckpointCreateXML(domain.get(), xml.c_str(), VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE));
   if (checkpoint == nullptr) fail(domain, name, "cannot be defined again");
 }
 
@@ -119,7 +124,10 @@ bool uproot_checkpoint(Domain& domain, const std::string& name, const std::vecto
     forget_checkpoint(domain, name);
     return false;
   }
-  if (const Checkpoint known = find(domain, name); known != nullptr && virDomainCheckpointDelete(known.get(), 0) == 0) return true;
+  if (!wait_while_job_begins(domain, kBeginPatience))
+    throw Fault(FaultKind::source, "domain " + domain.name() + ": the checkpoint " + name + " stays while a backup job begins");
+  if (const Checkpoint known = find(domain, name); known != nullptr && virDomainCheckpointDelete(known.get(), 0) == 0)
+    return true;
   forget_checkpoint(domain, name);
   for (const DomainDisk& disk : all)
     if (can_hold_bitmap(disk)) delete_bitmap(domain, name, disk, all);

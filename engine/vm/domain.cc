@@ -126,8 +126,13 @@ std::optional<Domain::JobStats> Domain::job_stats() const noexcept {
   int type = VIR_DOMAIN_JOB_NONE;
   int count = 0;
   virTypedParameterPtr values = nullptr;
-  if (virDomainGetJobStats(get(), &type, &values, &count, 0) < 0) return std::nullopt;
   JobStats stats;
+  if (virDomainGetJobStats(get(), &type, &values, &count, 0) < 0) {
+    // libvirt 9.0, while it begins a backup job: "internal error: backup job data missing".
+    if (last_error().message.find("backup job data missing") == std::string::npos) return std::nullopt;
+    stats.operation = VIR_DOMAIN_JOB_OPERATION_BACKUP;
+    return stats;
+  }
   unsigned long long used = 0;
   virTypedParamsGetInt(values, count, VIR_DOMAIN_JOB_OPERATION, &stats.operation);
   if (virTypedParamsGetULLong(values, count, VIR_DOMAIN_JOB_DISK_TEMP_USED, &used) == 1) stats.scratch_used = used;

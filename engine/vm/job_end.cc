@@ -53,6 +53,15 @@ void after_the_job(const Domain& domain, const BackupDescription& job, bool was_
 
 }  // namespace
 
+bool wait_while_job_begins(const Domain& domain, std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (some_job_is_beginning(domain)) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(kAskEvery);
+  }
+  return true;
+}
+
 bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   std::optional<BackupDescription> seen;

@@ -21,4 +21,8 @@ namespace nasbackup::vm {
 /// repeats the write, which no longer needs the scratch file.
 bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milliseconds patience);
 
+/// Waits while libvirt is just beginning a backup job, whosever it is, at most `patience`; true when it is not. Its caller may have
+/// died inside the call.
+bool wait_while_job_begins(const Domain& domain, std::chrono::milliseconds patience);
+
 }  // namespace nasbackup::vm

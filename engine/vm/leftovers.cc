@@ -31,6 +31,8 @@ bool of_dead_run(const std::string& path) {
 }
 
 void sweep_job(Domain& domain, std::vector<std::string>& swept) {
+  if (!wait_while_job_begins(domain, kEndPatience))
+    throw Fault(FaultKind::source, "domain " + domain.name() + ": a backup job does not get beyond its beginning");
   const std::optional<std::string> xml = domain.backup_job();
   if (!xml) return;
   const std::string socket = parse_backup(*xml).socket;

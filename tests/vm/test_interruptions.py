@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
 """Backups that end half-way: whoever dies, the guest is free, nothing half is published, and the next run cleans up."""
+import contextlib
 import json
 import os
 import signal
@@ -111,6 +112,24 @@ class Signals(lab.LabTest):
         self.assertEqual(self.sets(domain), [])
         self.assert_status(self.backup(domain), DONE)
         self.assert_nothing_left(domain, published=1)
+
+    def test_that_kill_everything_while_the_job_begins_leave_libvirtd_alive(self):
+        """libvirt 9.0 crashed when the next run deleted the checkpoint of a job that was only just beginning."""
+        domain = self.domain(disks=[self.disk("vda", 8 * MIB, "qcow2", fill=MIB)])
+        self.assert_status(self.backup(domain, "--full"), DONE)
+        daemon = lab.daemon.pid_of(lab.daemon.LIBVIRTD_PID)
+        for kill in range(8):
+            with self.subTest(kill=kill):
+                run = self.begin(*self.backup_words(domain, "--incremental"))
+                wait_until("the job's scratch file", lambda: not run.running() or list(domain.folder().glob("*.scratch")), pause=0)
+                run.send_group(signal.SIGKILL)
+                for pid in lab.our_processes():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                run.end()
+                self.assert_status(self.backup(domain, "--incremental"), DONE)
+                self.assertEqual(lab.daemon.pid_of(lab.daemon.LIBVIRTD_PID), daemon)
+                self.assertEqual([left for left in domain.leftovers() if "checkpoint" not in left], [])
 
     def test_that_kill_everything_leave_what_the_next_run_sweeps(self):
         domain = self.domain(disks=[self.disk("vda", 64 * MIB, fill=8 * MIB)])
