@@ -327,6 +327,7 @@ int virDomainBackupBegin(void* domain, const char* xml, const char* checkpoint, 
 # Nothing of this is on the file systems that are frozen.
 DYING_AGENT = ("(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.05; done; killall -9 qemu-ga; sleep 10;"
                " qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run -f /run/qga.pid) >/dev/null 2>&1 &")
+FREEZE_WATCH = "(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.01; done; touch /run/was-frozen) >/dev/null 2>&1 &"
 
 
 class AnAgent(FaultTest):
@@ -365,11 +366,13 @@ class AnAgent(FaultTest):
         hangs.shell("dd if=/dev/zero of=/mnt/vda/dirty bs=1M count=8 2>/dev/null")
         hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 65536})
         dies.shell(DYING_AGENT)
+        refused.shell(FREEZE_WATCH)
         calls = [self.begin_quiesced(refused, mode="full", bitmap_new="backup-2"), self.begin_quiesced(hangs), self.begin_quiesced(dies, self.late_begin())]
         wait_until("the backup to go on", lambda: hangs.backup_job() or calls[1].process.poll() is not None)
         hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 0})
         answers = self.ends(calls, 60)
-        self.assert_failure(answers[0], f"^domain {refused.name}: the backup job cannot begin: .*backup-2")  # as libvirt says it [T54]
+        self.assert_failure(answers[0], f"^Failed to start backup for VM {refused.name}: .*backup-2")  # as libvirt says it [T54]
+        self.assertIn("was-frozen", refused.shell("ls /run"))
         self.assert_failure(self.take(refused.name, mode="full", bitmap_new="backup-1"), "checkpoint backup-1: exists already")
         self.assert_size(answers[1])  # [T55]
         self.assertRegex(self.log.read_text(), "did not freeze the file systems within 2 s; not quiesced")
