@@ -49,7 +49,7 @@ BackupRun::BackupRun(const BackupOptions& options, const JobControl& control)
 
 void BackupRun::open_set() {
   if (keeps_nothing_) {
-    claim_ = std::make_unique<set::VmClaim>(options_.vm, run_id(), set::kRunDirectory);
+    claim_ = std::make_unique<set::VmClaim>(options_.vm, run_id(), kRunDirectory);
     return;
   }
   set::SetOptions options;
@@ -81,8 +81,7 @@ void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::
                         disk.source,
                         std::move(source),
                         {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr,
-                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : "",
-                         false,
+                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : "", false,
                          disk.parent_file.empty() ? "" : set::backing_name(parent, disk.parent_file)},
                         false,
                         complaint.empty() ? "" : complaint + disk.source});

@@ -12,7 +12,7 @@
 #include "engine/io/new_file.h"
 #include "engine/nasbackup.h"
 #include "engine/passphrase.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/storage_keys.h"
 #include "engine/transfer.h"
 #include "engine/translate_faults.h"
@@ -60,7 +60,7 @@ class Destination {
       rbd_ = begin_rbd_target(options.target, options.force, {rbd_keys_of(options.storage_keys), options.io_timeout, &state});
       place_ = rbd_->location();
     } else if (!is_remote(options.target) && !is_null_target(options.target) && !is_device(options.target, state)) {
-      const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+      const auto alive = [](const std::string& run_id) { return run_is_alive(run_id); };
       file_.emplace(options.target, options.force, state, alive);
       place_ = file_->hidden_path();
     }
@@ -92,7 +92,7 @@ void check_verify(const ConvertOptions& options) {
 }
 
 HiddenFile hidden_digests(const ConvertOptions& options, bool in_place, LifelineState& state) {
-  const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+  const auto alive = [](const std::string& run_id) { return run_is_alive(run_id); };
   return {in_place ? temporary_file() : options.target + ".digests", state, alive};
 }
 

@@ -20,7 +20,7 @@
 #include "engine/io/lifeline_state.h"
 #include "engine/mount_point.h"
 #include "engine/nasbackup.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/translate_faults.h"
 #include "engine/vm/guest_hold.h"
 
@@ -47,15 +47,13 @@ std::string random_id() {
   return id;
 }
 
-std::string lock_path(const LifelineState& state) {
-  return std::string(set::kRunDirectory) + "/run-" + state.run_id.data() + ".lock";
-}
+std::string lock_path(const LifelineState& state) { return std::string(kRunDirectory) + "/run-" + state.run_id.data() + ".lock"; }
 
 // Lock files of dead runs. Each is removed under its own lock, so that a run that has just made its file either has the lock by
 // now, or finds its file gone and makes it again.
 void remove_dead_locks() {
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(set::kRunDirectory, ignored)) {
+  for (const auto& entry : std::filesystem::directory_iterator(kRunDirectory, ignored)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with("run-") || !name.ends_with(".lock")) continue;
     const FileDescriptor file(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -78,7 +76,7 @@ FileDescriptor make_lock(const std::string& path) {
 // Only root has /run/nasbackup. Without it a run has no lock, which only a backup needs (and says).
 int take_run_lock(const LifelineState& state) {
   if (::geteuid() != 0) return -1;
-  set::make_run_directory();
+  make_run_directory();
   remove_dead_locks();
   FileDescriptor lock;
   while (!lock) lock = make_lock(lock_path(state));

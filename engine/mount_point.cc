@@ -17,7 +17,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 
 namespace nasbackup {
 
@@ -29,7 +29,7 @@ constexpr std::size_t kRandomLetters = 5;
 constexpr int kTries = 100;
 
 std::string record_path(const std::string& run_id) {
-  return std::string(set::kRunDirectory) + "/" + std::string(kRecordPrefix) + run_id;
+  return std::string(kRunDirectory) + "/" + std::string(kRecordPrefix) + run_id;
 }
 
 std::string random_letters() {
@@ -70,7 +70,7 @@ bool may_be_ours(const std::string& point) {
 }  // namespace
 
 std::string make_mount_point(const std::string& run_id) {
-  set::make_run_directory();
+  make_run_directory();
   for (int i = 0; i < kTries; ++i) {
     const std::string point = below() + "/" + std::string(kPointPrefix) + random_letters();
     struct stat ignored {};
@@ -97,11 +97,11 @@ void remove_mount_point(const std::string& run_id) noexcept {
 
 void sweep_mount_points() noexcept {
   std::error_code ignored;
-  for (std::filesystem::directory_iterator at(set::kRunDirectory, ignored), end; !ignored && at != end; at.increment(ignored)) {
+  for (std::filesystem::directory_iterator at(kRunDirectory, ignored), end; !ignored && at != end; at.increment(ignored)) {
     const std::string name = at->path().filename().string();
     if (!name.starts_with(kRecordPrefix)) continue;
     const std::string run_id = name.substr(kRecordPrefix.size());
-    if (set::is_run_id(run_id) && !set::run_is_alive(run_id)) remove_mount_point(run_id);
+    if (is_run_id(run_id) && !run_is_alive(run_id)) remove_mount_point(run_id);
   }
 }
 

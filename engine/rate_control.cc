@@ -6,7 +6,7 @@
 
 #include <unistd.h>
 
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/translate_faults.h"
 #include "throttle/quantity.h"
 
@@ -25,8 +25,8 @@ Limit limit_of(const RateLimit& limit) {
 std::unique_ptr<RateGroup> join_rate_group(const std::string& name) {
   if (name.empty()) return nullptr;
   if (::geteuid() != 0) throw Fault(FaultKind::failed, "--rate-group: run it as root: the group lies under /run/nasbackup");
-  set::make_run_directory();
-  return std::make_unique<RateGroup>(set::kRunDirectory, name);
+  make_run_directory();
+  return std::make_unique<RateGroup>(kRunDirectory, name);
 }
 
 RateControl::RateControl() : state_(std::make_unique<RateControlState>()) {}

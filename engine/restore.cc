@@ -16,7 +16,7 @@
 #include "engine/io/new_file.h"
 #include "engine/job_state.h"
 #include "engine/set/free_space.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/storage_keys.h"
 #include "engine/stored_disks.h"
 #include "engine/transfer.h"
@@ -207,7 +207,7 @@ class Restoration {
   }
 
   NewFile& new_file(const std::string& path) {
-    const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+    const auto alive = [](const std::string& run_id) { return run_is_alive(run_id); };
     return *files_.emplace_back(std::make_unique<NewFile>(path, options_.force, state(), alive));
   }
 

@@ -9,7 +9,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/set/catalogue.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/vm/checkpoint.h"
 
 namespace nasbackup {
@@ -33,7 +33,7 @@ std::set<std::string> needed(const std::vector<set::CatalogueSet>& sets, const s
 
 std::vector<std::string> ended_runs(const VmOnTarget& vm, const set::CheckpointLedger& ledger) {
   std::vector<std::string> runs = ledger.runs();
-  std::erase_if(runs, [&](const std::string& run) { return run == vm.own_run || set::run_is_alive(run); });
+  std::erase_if(runs, [&](const std::string& run) { return run == vm.own_run || run_is_alive(run); });
   return runs;
 }
 

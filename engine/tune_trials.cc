@@ -17,7 +17,7 @@
 #include "engine/io/location.h"
 #include "engine/io/new_file.h"
 #include "engine/io/page_cache.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/storage_keys.h"
 #include "engine/transfer.h"
 
@@ -178,7 +178,7 @@ TuneTrial TuneTrials::run(const TuneSettings& settings, const TuneRecipe& recipe
   const TransferOptions options = transfer_options(settings, recipe);
   std::optional<NewFile> file;
   if (!is_null_target(target_)) {
-    const auto alive = [](const std::string& run_id) { return set::run_is_alive(run_id); };
+    const auto alive = [](const std::string& run_id) { return run_is_alive(run_id); };
     file.emplace(target_ + "/nasbackup-tune", true, state(), alive);
   }
   Transfer transfer(options, state(), control_);

@@ -16,7 +16,7 @@
 #include "engine/io/location.h"
 #include "engine/io/page_cache.h"
 #include "engine/set/directory.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 
 namespace nasbackup {
 
@@ -221,7 +221,7 @@ std::unique_ptr<DigestChain> Verification::digests_of(std::size_t index) try {
 
 /// Of what the other source holds now. The file goes at once; its reader keeps it.
 std::unique_ptr<DigestChain> Verification::digests_of(const Against& against) {
-  const HiddenFile file(temporary_file(), state(), [](const std::string& run) { return set::run_is_alive(run); });
+  const HiddenFile file(temporary_file(), state(), [](const std::string& run) { return run_is_alive(run); });
   Transfer transfer(options_, state(), control_, "reading the other source");
   transfer.run({{"", against.name, against.source, {"null:", "none", std::nullopt, nullptr, file.path()}}});
   auto digests = std::make_unique<DigestFile>(file.path(), nullptr, &state());

@@ -11,7 +11,7 @@
 #include "crypto/random_source.h"
 #include "engine/io/fault.h"
 #include "engine/set/hex.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/set/small_file.h"
 
 namespace nasbackup::set {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "engine/set/catalogue.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 
 namespace nasbackup::set {
 

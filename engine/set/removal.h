@@ -10,7 +10,7 @@
 #include <string>
 
 #include "engine/io/lifeline_state.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 
 namespace nasbackup::set {
 

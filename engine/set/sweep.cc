@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "engine/set/lock_record.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/set/small_file.h"
 #include "engine/set/target_lock.h"
 

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "engine/io/fault.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/set/small_file.h"
 #include "engine/set/text.h"
 

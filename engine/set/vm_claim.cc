@@ -13,7 +13,7 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 #include "engine/set/vm_name.h"
 
 namespace nasbackup::set {

@@ -11,11 +11,11 @@
 #include <thread>
 
 #include "engine/io/fault.h"
+#include "engine/io/run_lock.h"
 #include "engine/vm/checkpoint.h"
 #include "engine/vm/freeze.h"
 #include "engine/vm/job_end.h"
 #include "engine/vm/job_places.h"
-#include "engine/vm/run_names.h"
 
 namespace nasbackup::vm {
 namespace {

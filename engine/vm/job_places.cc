@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/io/fault.h"
+#include "engine/io/run_lock.h"
 #include "engine/vm/run_names.h"
 
 namespace nasbackup::vm {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/io/fault.h"
+#include "engine/io/run_lock.h"
 #include "engine/vm/backup_xml.h"
 #include "engine/vm/job_end.h"
 #include "engine/vm/job_places.h"

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 
 #include <sys/wait.h>
 
@@ -16,6 +16,11 @@ namespace {
 using RunLock = SetFixture;
 
 TEST_F(RunLock, IsFreeWhenThereIsNoFile) { EXPECT_FALSE(run_is_alive(kRunA, run_directory_)); }
+
+TEST_F(RunLock, IsFreeWhenNobodyHoldsTheFile) {
+  write(run_directory_ + "/run-" + kRunA + ".lock", "");
+  EXPECT_FALSE(run_is_alive(kRunA, run_directory_));
+}
 
 TEST_F(RunLock, IsHeldWhileAProcessHasItAndFreeAfterwards) {
   LivingRun run(run_directory_, kRunA);

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace nasbackup::set {
+namespace nasbackup {
 
 /// Where the locks of this host lie; tests hand in a directory of their own.
 inline constexpr char kRunDirectory[] = "/run/nasbackup";
@@ -19,9 +19,9 @@ bool is_run_id(std::string_view text) noexcept;
 /// True while a process of that run holds its lock. A shared lock is tried and dropped at once, so two askers never take
 /// each other for the run; a Lifeline that is just being made must therefore wait for its lock, not only try. What cannot
 /// be found out counts as alive.
-bool run_is_alive(const std::string& run_id, const std::string& run_directory = kRunDirectory);
+bool run_is_alive(std::string_view run_id, const std::string& run_directory = kRunDirectory);
 
 /// Makes the run directory, mode 0700, when it is not there. Fault(failed) when it is somebody else's or open to others.
 void make_run_directory(const std::string& run_directory = kRunDirectory);
 
-}  // namespace nasbackup::set
+}  // namespace nasbackup

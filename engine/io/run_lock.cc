@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Run lock; see run_lock.h.
-#include "engine/set/run_lock.h"
+#include "engine/io/run_lock.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -13,16 +13,16 @@
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
 
-namespace nasbackup::set {
+namespace nasbackup {
 
 bool is_run_id(std::string_view text) noexcept {
   return text.size() == 16 &&
          std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-bool run_is_alive(const std::string& run_id, const std::string& run_directory) {
+bool run_is_alive(std::string_view run_id, const std::string& run_directory) {
   if (!is_run_id(run_id)) return false;  // no run has such a name
-  const auto path = run_directory + "/run-" + run_id + ".lock";
+  const auto path = run_directory + "/run-" + std::string(run_id) + ".lock";
   const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd) return errno != ENOENT;
   return ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0;  // closing the descriptor drops it
@@ -43,4 +43,4 @@ void make_run_directory(const std::string& run_directory) {
   }
 }
 
-}  // namespace nasbackup::set
+}  // namespace nasbackup
