@@ -88,10 +88,6 @@ class Whole(Contender):
     def steps(self, place):
         return [self.machine.back_up(to=place)]
 
-    def before(self, place):
-        self.machine.change()
-        return {}
-
     def compare(self, image):
         return self.machine.holds(image)
 
