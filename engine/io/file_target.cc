@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <vector>
 
 #include "engine/io/fault.h"
@@ -26,6 +27,8 @@ namespace {
 
 /// Writeback is begun for each stretch of this size, and the stretch before is waited for: at most two are dirty.
 constexpr std::uint64_t kWritebackStretch = 32u << 20;
+/// A flush is begun whenever so much was written since the last one.
+constexpr std::uint64_t kFlushStretch = 64u << 20;
 
 FileDescriptor open_target(const std::string& path, int flags, LifelineState* lifeline) {
   const TargetCall mark(lifeline);
@@ -62,6 +65,7 @@ FileTarget::FileTarget(std::string path, FileDescriptor file, bool is_device, Li
 
 FileTarget::~FileTarget() {
   thread_.join();
+  if (flush_under_way_.valid()) flush_under_way_.wait();
   const TargetCall mark(lifeline_);
   lock_.reset();
   file_.reset();
@@ -88,6 +92,7 @@ void FileTarget::write_batch(const WriteBatch& batch) {
   for (const FileWrite& write : batch.writes()) {
     write_pieces(write);
     write_back(write.offset.value, write.length);
+    flush_ahead(write.length);
   }
 }
 
@@ -136,6 +141,28 @@ void FileTarget::write_back(std::uint64_t offset, std::uint64_t length) {
   flushing_to_ = written_to_;
 }
 
+// Writeback ends in the cache of the disk, or of the server, which may take gigabytes and empty it only when it is asked to: then
+// the last fsync would wait for all of them. One flush at a time: where they are slow, each has more to do. What one of them
+// tells of, a full disk on NFS, say, no later fsync would tell again.
+void FileTarget::flush_ahead(std::uint64_t length) {
+  unflushed_ += length;
+  const auto now = std::chrono::seconds(0);
+  const bool busy = flush_under_way_.valid() && flush_under_way_.wait_for(now) != std::future_status::ready;
+  if (unflushed_ < kFlushStretch || busy) return;
+  await_flush_ahead();
+  unflushed_ = 0;
+  flush_under_way_ = std::async(std::launch::async, [this] { sync_data(); });
+}
+
+void FileTarget::await_flush_ahead() {
+  if (flush_under_way_.valid()) flush_under_way_.get();
+}
+
+void FileTarget::sync_data() {
+  const TargetCall mark(lifeline_);
+  if (::fdatasync(file_.get()) != 0) throw_target_errno(errno, path_, "fdatasync");
+}
+
 // Punches a hole where the file system can, otherwise writes zeroes.
 void FileTarget::zero_range(const FileRange& range) {
   constexpr std::uint64_t kStep = 1u << 30;  // each call short enough for --io-timeout to see progress
@@ -156,12 +183,14 @@ void FileTarget::zero_range(const FileRange& range) {
 }
 
 void FileTarget::sync() {
+  await_flush_ahead();
   const TargetCall mark(lifeline_);
   if (::fsync(file_.get()) != 0) throw_target_errno(errno, path_, "fsync");
 }
 
 // NFS tells of a full disk in fsync or close: both count. The descriptor is gone after close() whatever it says.
 void FileTarget::close_now(std::uint64_t size) {
+  await_flush_ahead();
   const TargetCall mark(lifeline_);
   if (!is_device_ && ::ftruncate(file_.get(), static_cast<off_t>(size)) != 0)
     throw_target_errno(errno, path_, "setting the size");

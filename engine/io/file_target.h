@@ -1,11 +1,13 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// A file (or block device) that is written, by a thread of its own: a file system that blocks holds nothing else up. It goes through
-// the page cache in the order of the batches, so that a NAS sees one sequential stream; writeback is begun on the way and only a
-// bounded amount stays dirty, so that the last fsync finds little to do. (Direct writes were tried: docs/performance.md.)
+// A file (or block device) that is written, by a thread of its own: a file system that blocks holds nothing else up. It goes
+// through the page cache in the order of the batches, so that a NAS sees one sequential stream; writeback is begun on the way, so
+// that only a bounded amount stays dirty, and so are flushes, so that the last one finds little to do. (Direct writes were tried:
+// docs/performance.md.)
 #pragma once
 
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +39,9 @@ class FileTarget final : public BlockTarget {
   void write_batch(const WriteBatch& batch);
   void write_pieces(const FileWrite& write);
   void write_back(std::uint64_t offset, std::uint64_t length);
+  void flush_ahead(std::uint64_t length);
+  void await_flush_ahead();
+  void sync_data();
   void zero_range(const FileRange& range);
   void sync();
   void close_now(std::uint64_t size);
@@ -51,6 +56,8 @@ class FileTarget final : public BlockTarget {
   std::uint64_t written_to_ = 0;
   std::uint64_t flushing_from_ = 0;  // the stretch whose writeback was begun last
   std::uint64_t flushing_to_ = 0;
+  std::uint64_t unflushed_ = 0;        // written since the last flush was begun
+  std::future<void> flush_under_way_;  // of its own thread; all else is touched by `thread_` alone
   asio::thread_pool thread_{1};
 };
 
