@@ -11,6 +11,7 @@
 #include "engine/io/lifeline_state.h"
 #include "engine/vm/connection.h"
 #include "engine/vm/domain_xml.h"
+#include "engine/vm/pool_volumes.h"
 
 namespace nasbackup::vm {
 namespace {
@@ -44,10 +45,10 @@ void DisksInUse::add_all(const Connection& connection, bool saved) {
   const unsigned flags =
       saved ? VIR_CONNECT_LIST_DOMAINS_INACTIVE | VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE : VIR_CONNECT_LIST_DOMAINS_ACTIVE;
   for (const DomainHandle& domain : list_domains(connection, flags)) {
-    char* xml = virDomainGetXMLDesc(domain.get(), 0);
-    if (xml == nullptr) continue;  // it has just ended
-    const std::unique_ptr<char, decltype(&free)> owner(xml, &free);
-    for (const UsedFile& file : parse_used_files(xml)) add(file.path, {virDomainGetName(domain.get()), file.writes, saved});
+    const std::unique_ptr<char, decltype(&free)> xml(virDomainGetXMLDesc(domain.get(), 0), &free);
+    if (!xml) continue;  // it has just ended
+    for (const UsedFile& file : parse_used_files(with_volume_paths(connection.get(), xml.get())))
+      add(file.path, {virDomainGetName(domain.get()), file.writes, saved});
   }
 }
 

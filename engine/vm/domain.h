@@ -17,6 +17,7 @@
 
 #include "engine/vm/connection.h"
 #include "engine/vm/domain_xml.h"
+#include "engine/vm/pool_volumes.h"
 
 namespace nasbackup::vm {
 
@@ -50,7 +51,7 @@ class Domain {
   bool has_saved_memory() const noexcept { return virDomainHasManagedSaveImage(get(), 0) == 1; }
   /// XML, live while it runs, without security information (secrets).
   std::string xml() const;
-  DomainDescription describe() const { return parse_domain(xml()); }
+  DomainDescription describe() const { return parse_domain(with_volume_paths(connection(), xml())); }
   /// Bytes of a disk as the guest sees it.
   std::uint64_t disk_size(const std::string& target) const;
   /// The XML of the backup job that runs; nothing when there is none or the domain is not there any more.

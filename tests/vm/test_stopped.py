@@ -14,7 +14,7 @@ import lab  # noqa: E402
 import libvirt  # noqa: E402
 import qemu_img  # noqa: E402
 from daemon import wait_until  # noqa: E402
-from lab import DONE, MIB, SOURCE, USAGE, WARNINGS, Disk  # noqa: E402
+from lab import DONE, LOCKED, MIB, SOURCE, USAGE, WARNINGS, Disk  # noqa: E402
 
 WRONG_KEY = 12
 WEAK = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
@@ -163,6 +163,37 @@ class AVmThatIsShutOff(StoppedTest):
             f"<host transport='unix' socket='{socket}'/></source><target dev='vdn' bus='virtio'/></disk></devices>")))
         self.assert_status(self.backup(domain, "--disk", "vdn"), DONE)
         self.assert_same_as(domain, disk)
+
+
+class ADiskOfAStoragePool(StoppedTest):
+    """<disk type='volume'>: only libvirt knows where it is."""
+
+    def pool(self, connection):
+        place = self.dir / "pool"
+        place.mkdir()
+        pool = connection.storagePoolDefineXML(f"<pool type='dir'><name>images</name><target><path>{place}</path></target></pool>")
+        self.addCleanup(pool.undefine)
+        pool.create()
+        self.addCleanup(pool.destroy)
+        return pool, place
+
+    def test_is_read_where_it_is_and_seen_to_be_in_use(self):
+        domain = self.domain(disks=[], start=False)
+        pool, place = self.pool(domain.connection)
+        disk = self.disk("vda", 16 * MIB, "qcow2", fill=2 * MIB, name="pool/disk.qcow2")
+        pool.refresh()
+        domain.disks = [disk]
+        named = domain.xml().replace(f'<source file="{disk.path}" />', '<source pool="images" volume="disk.qcow2" />')
+        domain.connection.defineXML(named.replace('<disk type="file"', '<disk type="volume"'))
+        self.assertIn("<disk type='volume'", domain.handle.XMLDesc())
+        self.assert_status(self.backup(domain), DONE)
+        self.assert_same_as(domain, disk)
+        domain.handle.create()
+        self.assert_status(self.backup(domain), DONE)
+        self.addCleanup(domain.handle.managedSaveRemove, 0)
+        domain.handle.managedSave(0)  # without QEMU no lock is there: only libvirt knows
+        result = self.run_command("restore", self.sets(domain)[-1], "--disk", f"vda={disk.path}", "--force")
+        self.assert_status(result, LOCKED, f"in use by domain {domain.name}, whose memory is saved")
 
 
 class AStartHalfWay(StoppedTest):
