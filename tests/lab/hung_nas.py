@@ -237,17 +237,28 @@ def mount(place):
     return device
 
 
-class HungNas:
-    """For a test: the server as a process. end() frees whoever hangs in it, and unmounts; it may be called again."""
+class ServedNas:
+    """For a test: such a server as a process. end() frees whoever hangs in it, and unmounts; it may be called again."""
 
-    def __init__(self, folder, operation, count=1):
-        self.backing, self.place = Path(folder) / "hung-backing", Path(folder) / "hung-nas"
-        self.backing.mkdir()
-        self.place.mkdir()
-        self.process = subprocess.Popen(["/usr/bin/python3", __file__, str(self.backing), str(self.place), operation,
-                                         str(count)], stdout=subprocess.PIPE, text=True)
+    def __init__(self, program, backing, place, *words):
+        self.backing, self.place = Path(backing), Path(place)
+        self.place.mkdir(exist_ok=True)
+        self.process = subprocess.Popen(["/usr/bin/python3", program, *map(str, (backing, place, *words))], stdout=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "ready\n":
-            raise RuntimeError("hung_nas.py does not start")
+            raise RuntimeError(f"{program} does not start")
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        subprocess.run(["umount", "-l", str(self.place)], stderr=subprocess.DEVNULL)
+
+
+class HungNas(ServedNas):
+    def __init__(self, folder, operation, count=1):
+        backing = Path(folder) / "hung-backing"
+        backing.mkdir()
+        super().__init__(__file__, backing, Path(folder) / "hung-nas", operation, count)
 
     def wait_until_hung(self):
         """Returns the time (monotonic) at which it has stopped answering; raises when that never comes."""
@@ -259,12 +270,6 @@ class HungNas:
     def hang(self):
         self.process.send_signal(signal.SIGUSR1)
         return self.wait_until_hung()
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        subprocess.run(["umount", "-l", str(self.place)], stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

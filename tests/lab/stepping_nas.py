@@ -10,7 +10,6 @@ import os
 import re
 import select
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -59,16 +58,11 @@ class Server(hung_nas.Server):
             os.write(self.device, struct.pack("<IiQ", 16, -int(self.what), unique))
 
 
-class SteppingNas:
-    """For a test: the server of an existing folder as a process. end() frees whoever hangs in it, and unmounts."""
+class SteppingNas(hung_nas.ServedNas):
+    """The server of an existing folder."""
 
     def __init__(self, backing, place, operation, pattern, count, when, what):
-        self.place = Path(place)
-        self.place.mkdir(exist_ok=True)
-        words = [str(backing), str(place), operation, pattern, str(count), when, str(what)]
-        self.process = subprocess.Popen(["/usr/bin/python3", __file__, *words], stdout=subprocess.PIPE, text=True)
-        if self.process.stdout.readline() != "ready\n":
-            raise RuntimeError("stepping_nas.py does not start")
+        super().__init__(__file__, backing, place, operation, pattern, count, when, what)
 
     def reached(self, running, seconds=60):
         """Waits for the step; false when running() says no first."""
@@ -78,12 +72,6 @@ class SteppingNas:
             if not running():
                 return bool(select.select([self.process.stdout], [], [], 0)[0])
         raise TimeoutError("a run neither reached its step nor ended")
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        subprocess.run(["umount", "-l", str(self.place)], stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
