@@ -269,7 +269,8 @@ struct DiskReport {
   std::string source;
   std::string image;  ///< path of what was written
   std::uint64_t virtual_size = 0;
-  std::uint64_t data_bytes = 0;    ///< read as data
+  std::uint64_t read_bytes = 0;    ///< from the source: data, and zeroes that were found in it
+  std::uint64_t data_bytes = 0;    ///< stored; with the next two the whole disk
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
   std::uint64_t parent_bytes = 0;  ///< of an increment: not stored, because as in its parent
   std::uint64_t stored_bytes = 0;  ///< size of the image file
