@@ -81,8 +81,7 @@ void BackupRun::add_disk(set::ManifestDisk disk, SourcePlace source, const std::
                         disk.source,
                         std::move(source),
                         {partial_ ? partial_->image_path(disk.file) : "null:", "qcow2", compression, nullptr,
-                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : "",
-                         false,
+                         partial_ ? partial_->image_path(disk.file + set::kDigestsSuffix) : "", false,
                          disk.parent_file.empty() ? "" : set::backing_name(parent, disk.parent_file)},
                         false,
                         complaint.empty() ? "" : complaint + disk.source});
@@ -163,7 +162,10 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
     if (options_.verify != VerifyLevel::none) prove({path, name}), state().phase = "publishing";
     if (before_publishing_) before_publishing_();
   };
-  if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
+  if (partial_) {
+    report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
+    report_.set_bytes = partial_->bytes();
+  }
   for (std::size_t i = 0; i < disks_.size(); ++i)
     report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
   report_.frozen_seconds = frozen_seconds;

@@ -111,7 +111,8 @@ class Supervisor {
     console_.clear_status();
     Json result = conclusion();
     release_guest_at_end(result);
-    if (lifeline_->has_partial_set()) result["left_behind"] = true;
+    const bool failed_after_publishing = request_.storage && result.contains("error") && lifeline_->has_published_set();
+    if (lifeline_->has_partial_set() || failed_after_publishing) result["left_behind"] = true;
     return result;
   }
 

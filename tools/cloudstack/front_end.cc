@@ -69,6 +69,8 @@ int tell(const Call& call, const Zone& zone, const Request& request, const Json&
   if (result.contains("error")) return tell_failure(request, result, log);
   if (result.contains("warnings"))
     for (const Json& warning : result["warnings"]) log.line("warning: " + warning.get<std::string>());
+  if (call.mode == "content-incremental")
+    log.line("content-incremental: a full backup instead, since there is no bitmap to go by");
   if (result.contains("disks"))
     for (const Json& disk : result["disks"])
       if (disk["full_because"].is_string())
