@@ -228,8 +228,17 @@ class Supervisor {
     shown_at_ = Clock::now();
     sampled();
     tell_phase();
+    log_progress();
     if (style_ == ProgressStyle::terminal) console_.status(meter_.bar(terminal_width() - 1, colour_wanted()));
     if (style_ == ProgressStyle::json) console_.raw_line(meter_.json());
+  }
+
+  /// The log may be one for many runs.
+  void log_progress() {
+    if ((request_.verb & (kTransfers | kStored)) == 0) return;
+    const std::string whose = request_.storage ? "backup of VM " + printable(request_.backup.vm) : "nasbackup";
+    if (remarks_.due(progress_of(*lifeline_), std::chrono::duration<double>(Clock::now() - began_).count()))
+      log_.line(whose + ": " + meter_.line());
   }
 
   void tell_phase() {
@@ -348,6 +357,7 @@ class Supervisor {
   std::string held_;  // what could not be released
 
   ProgressMeter meter_;
+  ProgressRemarks remarks_;
   std::string phase_;
   Clock::time_point shown_at_{};
 };
