@@ -162,7 +162,10 @@ JobReport BackupRun::finish(set::Manifest manifest, double frozen_seconds) {
     if (options_.verify != VerifyLevel::none) prove({path, name}), state().phase = "publishing";
     if (before_publishing_) before_publishing_();
   };
-  if (partial_) report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
+  if (partial_) {
+    report_.set = partial_->publish(std::move(manifest), set_key_ ? &*set_key_ : nullptr, prove_it);
+    report_.set_bytes = partial_->bytes();
+  }
   for (std::size_t i = 0; i < disks_.size(); ++i)
     report_.disks[i].image = partial_ ? report_.set + "/" + disks_[i].file : "null:";
   report_.frozen_seconds = frozen_seconds;

@@ -125,6 +125,8 @@ bool Lifeline::holds_guest() const noexcept { return state_->guest_frozen || sta
 
 bool Lifeline::has_partial_set() const noexcept { return state_->partial_set; }
 
+bool Lifeline::has_published_set() const noexcept { return state_->published_set; }
+
 std::string Lifeline::release_guest(std::chrono::seconds deadline) noexcept { return vm::release(*state_, deadline); }
 
 // flock belongs to the open file, not to the process: unlocking it here unlocks it for the process that hangs too.

@@ -14,6 +14,7 @@
 #include "api/check.h"
 #include "api/convert.h"
 #include "api/delete.h"
+#include "api/host_queue.h"
 #include "api/info.h"
 #include "api/job.h"
 #include "api/keys.h"

@@ -35,6 +35,7 @@ DiskReport report_of(const TransferDisk& disk, const DiskCopy& copy, bool encryp
   report.source = disk.origin;
   report.image = disk.target.location;
   report.virtual_size = copy.virtual_size();
+  report.read_bytes = counts.read_bytes;
   report.data_bytes = counts.data_bytes;
   report.zero_bytes = counts.zero_bytes;
   report.parent_bytes = counts.parent_bytes;

@@ -73,9 +73,9 @@ TuneTrial trial_of(const TuneSettings& settings, const TuneRecipe& recipe, const
   trial.threads = settings.threads;
   trial.compression = recipe.compression;
   trial.encrypted = recipe.encrypted;
-  trial.data_bytes = disk.data_bytes;
+  trial.data_bytes = disk.read_bytes;
   trial.seconds = disk.seconds;
-  trial.bytes_per_second = static_cast<double>(disk.data_bytes) / std::max(disk.seconds, 1e-6);
+  trial.bytes_per_second = static_cast<double>(disk.read_bytes) / std::max(disk.seconds, 1e-6);
   trial.ratio = ratio_of(disk, cluster_size);
   trial.stages = disk.stages;
   trial.cpu = disk.cpu;

@@ -136,7 +136,8 @@ constexpr Option kOptionTable[] = {
     {"with-secrets", 0, Value::none, "", kDetails, "show the passphrase", "", false, "", true},
     {"config", 0, Value::required, "FILE", kAllVerbs, "options from FILE, by their long names (TOML)",
      "/etc/nasbackup/nasbackup.toml", false, "", true},
-    {"log-file", 0, Value::required, "FILE", kAllVerbs, "append every message to FILE, with its time"},
+    {"log-file", 0, Value::required, "FILE", kAllVerbs,
+     "append every message to FILE, with its time, and now and then how far the run is"},
     {"verbose", 'v', Value::none, "", kAllVerbs, "also tell the phases of the run and where its time went"},
     {"help", 'h', Value::none, "", kAllVerbs, "this help; after a verb the verb's own", "", false, "", true},
 };

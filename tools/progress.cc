@@ -19,7 +19,21 @@ constexpr double kWindow = 5;  // seconds whose mean is "the rate"
 constexpr std::size_t kWidestBar = 40;
 constexpr std::size_t kNarrowestBar = 8;
 
+constexpr double kLeastPause = 30, kLongestPause = 600;  // seconds between two lines of a log
+constexpr double kSteps = 20;
+
 }  // namespace
+
+bool ProgressRemarks::due(const Progress& progress, double now) {
+  if (progress.total_bytes == 0) return false;
+  const double part = static_cast<double>(progress.done_bytes) / static_cast<double>(progress.total_bytes);
+  const auto step = static_cast<unsigned>(kSteps * std::min(1.0, part));
+  const double pause = step > told_step_ ? kLeastPause : kLongestPause;
+  if (now - told_at_ < pause) return false;
+  told_at_ = now;
+  told_step_ = std::max(told_step_, step);
+  return true;
+}
 
 void ProgressMeter::sample(const Progress& progress, double now) {
   samples_.push_back({now, progress});

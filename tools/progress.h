@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Progress as people and programs read it: a line with a bar, a plain line, a JSON object. Rates are those of the last seconds.
-// Time is a parameter. One object, one thread.
+// Progress as people and programs read it: a line with a bar, a plain line, a JSON object; and when a log tells of it. Rates are
+// those of the last seconds. Time is a parameter. One object, one thread.
 #pragma once
 
 #include <deque>
@@ -11,6 +11,18 @@
 #include "engine/nasbackup.h"
 
 namespace nasbackup::tools {
+
+/// When a log gets a line about how far a run is: at each 5 %, but not more often than every 30 s; and every 10 minutes, however
+/// slow it is. So a run of N hours has 20 + 6 N lines at most.
+class ProgressRemarks {
+ public:
+  /// Whether one is due; it counts as written then. `now` as below.
+  bool due(const Progress& progress, double now);
+
+ private:
+  double told_at_ = 0;
+  unsigned told_step_ = 0;
+};
 
 class ProgressMeter {
  public:

@@ -56,6 +56,7 @@ Json json_of(const DiskReport& disk) {
           {"source", disk.source},
           {"image", text_or_null(disk.image)},
           {"virtual_size", disk.virtual_size},
+          {"read_bytes", disk.read_bytes},
           {"data_bytes", disk.data_bytes},
           {"zero_bytes", disk.zero_bytes},
           {"parent_bytes", disk.parent_bytes},
@@ -74,10 +75,9 @@ Json json_of(const DiskReport& disk) {
           {"cpu", disk.cpu}};
 }
 
-/// What is stored of what was read as data and is not zero.
+/// What is stored of what is data.
 Json ratio_of(const DiskReport& sum) {
-  const std::uint64_t stored_data = sum.virtual_size - sum.zero_bytes - sum.parent_bytes;
-  return stored_data == 0 ? Json(nullptr) : Json(static_cast<double>(sum.stored_bytes) / static_cast<double>(stored_data));
+  return sum.data_bytes == 0 ? Json(nullptr) : Json(static_cast<double>(sum.stored_bytes) / static_cast<double>(sum.data_bytes));
 }
 
 Json json_of(const JobReport& report, const std::string& place, const std::string& where) {
@@ -85,6 +85,7 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
   DiskReport sum;
   for (const DiskReport& disk : report.disks) {
     sum.virtual_size += disk.virtual_size;
+    sum.read_bytes += disk.read_bytes;
     sum.data_bytes += disk.data_bytes;
     sum.zero_bytes += disk.zero_bytes;
     sum.parent_bytes += disk.parent_bytes;
@@ -93,8 +94,10 @@ Json json_of(const JobReport& report, const std::string& place, const std::strin
     for (const auto& [stage, seconds] : disk.cpu) sum.cpu[stage] += seconds;
   }
   result[place] = text_or_null(where);
+  if (report.set_bytes != 0) result["set_bytes"] = report.set_bytes;
   if (!report.kind.empty()) result["kind"] = report.kind;
   result["virtual_size"] = sum.virtual_size;
+  result["read_bytes"] = sum.read_bytes;
   result["data_bytes"] = sum.data_bytes;
   result["zero_bytes"] = sum.zero_bytes;
   result["parent_bytes"] = sum.parent_bytes;

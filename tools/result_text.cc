@@ -68,7 +68,7 @@ std::string job_text(const Json& result, const std::string& headline) {
                                                            : "tables checked: no errors were found,",
                         human_time(result.at("verify_seconds").get<double>()));
   text +=
-      fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("data_bytes").get<double>() / std::max(seconds, 1e-3)));
+      fmt::format("{}, {}/s", human_time(seconds), human_size(result.at("read_bytes").get<double>() / std::max(seconds, 1e-3)));
   const double frozen = result.value("frozen_seconds", 0.0);
   if (frozen > 0) text += fmt::format("; the guest was frozen for {}", human_time(frozen));
   std::vector<Row> rows{{"disk", "size", "data", "zero", "stored", "time", "image"}};

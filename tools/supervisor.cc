@@ -80,11 +80,6 @@ std::string target_of(const Request& request) {
   return printable(request.verb == kConvert ? location_for_people(request.convert.target) : request.path);
 }
 
-std::string signal_text(int number) {
-  const char* text = ::sigdescr_np(number);
-  return fmt::format("signal {} ({})", number, text == nullptr ? "?" : text);
-}
-
 /// Whether this process belongs to a terminal.
 bool has_terminal() { return static_cast<bool>(Descriptor(::open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK))); }
 
@@ -111,7 +106,8 @@ class Supervisor {
     console_.clear_status();
     Json result = conclusion();
     release_guest_at_end(result);
-    if (lifeline_->has_partial_set()) result["left_behind"] = true;
+    const bool failed_after_publishing = request_.storage && result.contains("error") && lifeline_->has_published_set();
+    if (lifeline_->has_partial_set() || failed_after_publishing) result["left_behind"] = true;
     return result;
   }
 
@@ -227,8 +223,17 @@ class Supervisor {
     shown_at_ = Clock::now();
     sampled();
     tell_phase();
+    log_progress();
     if (style_ == ProgressStyle::terminal) console_.status(meter_.bar(terminal_width() - 1, colour_wanted()));
     if (style_ == ProgressStyle::json) console_.raw_line(meter_.json());
+  }
+
+  /// The log may be one for many runs.
+  void log_progress() {
+    if ((request_.verb & (kTransfers | kStored)) == 0) return;
+    const std::string whose = request_.storage ? "backup of VM " + printable(request_.backup.vm) : "nasbackup";
+    if (remarks_.due(progress_of(*lifeline_), std::chrono::duration<double>(Clock::now() - began_).count()))
+      log_.line(whose + ": " + meter_.line());
   }
 
   void tell_phase() {
@@ -244,7 +249,7 @@ class Supervisor {
     if (stalled > patience)
       return give_up(reason_to_stop(fmt::format("{}: no answer for {}, given up (--io-timeout)", target_of(request_),
                                                 human_time(std::chrono::duration<double>(stalled).count()))));
-    if (!asked_at_ && request_.deadline && now - began_ > *request_.deadline) {
+    if (!asked_at_ && request_.deadline && now - began_ + request_.waited > *request_.deadline) {
       past_deadline_ = true;
       ask_to_stop();
     }
@@ -347,11 +352,17 @@ class Supervisor {
   std::string held_;  // what could not be released
 
   ProgressMeter meter_;
+  ProgressRemarks remarks_;
   std::string phase_;
   Clock::time_point shown_at_{};
 };
 
 }  // namespace
+
+std::string signal_text(int number) {
+  const char* text = ::sigdescr_np(number);
+  return fmt::format("signal {} ({})", number, text == nullptr ? "?" : text);
+}
 
 void block_signals() {
   ::signal(SIGPIPE, SIG_IGN);

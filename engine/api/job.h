@@ -61,7 +61,8 @@ struct DiskReport {
   std::string source;
   std::string image;  ///< path of what was written
   std::uint64_t virtual_size = 0;
-  std::uint64_t data_bytes = 0;    ///< read as data
+  std::uint64_t read_bytes = 0;    ///< from the source: data, and zeroes that were found in it
+  std::uint64_t data_bytes = 0;    ///< stored; with the next two the whole disk
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
   std::uint64_t parent_bytes = 0;  ///< of an increment: not stored, because as in its parent
   std::uint64_t stored_bytes = 0;  ///< size of the image file
@@ -80,9 +81,10 @@ struct DiskReport {
 };
 
 struct JobReport {
-  std::string set;    ///< path of the published set, or empty
-  std::string kind;   ///< of a set: "full" or "increment"
-  std::string image;  ///< path of the converted image, or empty
+  std::string set;              ///< path of the published set, or empty
+  std::uint64_t set_bytes = 0;  ///< its files together; known without looking at the target again
+  std::string kind;             ///< of a set: "full" or "increment"
+  std::string image;            ///< path of the converted image, or empty
   std::vector<DiskReport> disks;
   std::vector<std::string> warnings;  ///< not empty: Outcome::done_with_warnings
   double seconds = 0;

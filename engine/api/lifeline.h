@@ -31,6 +31,8 @@ class Lifeline {
   bool holds_guest() const noexcept;
   /// True while there is a partial set of this run on the target, and for good when it could not be removed.
   bool has_partial_set() const noexcept;
+  /// True once a set of this run is published: whatever fails then, the set is there.
+  bool has_published_set() const noexcept;
   /// Thaws the guest and ends our backup job, as far as the job says that it holds them. For the watcher, once the
   /// job's process is dead or given up. Tries until `deadline` from now; returns what is still held, empty when nothing.
   std::string release_guest(std::chrono::seconds deadline) noexcept;

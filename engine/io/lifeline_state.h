@@ -40,7 +40,8 @@ struct LifelineState {
   std::array<char, 128> checkpoint_name{};
   std::array<char, 128> job_socket{};  ///< path of the NBD socket: it tells our job from a foreign one
 
-  std::atomic<bool> partial_set{false};  ///< set before the partial set is made, cleared when it is published or gone
+  std::atomic<bool> partial_set{false};    ///< set before the partial set is made, cleared when it is published or gone
+  std::atomic<bool> published_set{false};  ///< set when it is published, for good
 
   // The run's identity.
   std::array<char, 24> run_id{};

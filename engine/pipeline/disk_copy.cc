@@ -186,16 +186,19 @@ void DiskCopy::add_in_order(const WorkItem& item, const Encoded& encoded, WriteB
 void DiskCopy::place(const WorkItem& item, const std::vector<EncodedRun>& runs, WriteBatch& batch) {
   const StageClock::Visit placing(clocks().place);
   GuestOffset at = item.range.start;
-  std::uint64_t data = 0;
+  std::uint64_t zero = 0;
   for (const EncodedRun& run : runs) {
     if (run.at > at) layout_->skip({at, run.at - at}, Absent::zero, batch);
+    zero += run.at - at;
     layout_->store(run, batch);
-    const std::uint64_t length = run.compressed ? pipeline_.cluster : run.bytes.size();
-    data += length;
-    at = run.at + length;
+    at = run.at + (run.compressed ? pipeline_.cluster : run.bytes.size());
   }
-  if (at < item.range.end()) layout_->skip({at, item.range.end() - at}, Absent::zero, batch);
-  counts_.zero_bytes += item.range.length - std::min(data, item.range.length);
+  if (at < item.range.end()) {
+    layout_->skip({at, item.range.end() - at}, Absent::zero, batch);
+    zero += item.range.end() - at;
+  }
+  counts_.zero_bytes += zero;
+  counts_.data_bytes += item.range.length - zero;  // a last run may go on behind the disk's end
 }
 
 asio::awaitable<void> DiskCopy::write(WriteBatch& batch) {
@@ -229,7 +232,7 @@ asio::awaitable<void> DiskCopy::finish() {
 
 void DiskCopy::account(const WorkItem& item) {
   const bool data = item.kind == ExtentKind::data;
-  if (data) counts_.data_bytes += item.range.length;
+  if (data) counts_.read_bytes += item.range.length;
   if (item.kind == ExtentKind::zero) counts_.zero_bytes += item.range.length;
   if (item.kind == ExtentKind::parent) counts_.parent_bytes += item.range.length;
   if (lifeline_ == nullptr) return;

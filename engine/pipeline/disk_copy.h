@@ -57,11 +57,12 @@ struct DiskPipeline {
   std::vector<std::string> notes;  ///< on the source, for the user, a line each
 };
 
-/// What became of the disk so far. Bytes of guest data, but for `stored_bytes`.
+/// What became of the disk so far. Bytes of guest data, but for `stored_bytes`: each is data, zero or the parent's.
 struct DiskCounts {
-  std::uint64_t data_bytes = 0;
-  std::uint64_t zero_bytes = 0;
+  std::uint64_t data_bytes = 0;    ///< that was stored
+  std::uint64_t zero_bytes = 0;    ///< known to be zero, or found so when they were read
   std::uint64_t parent_bytes = 0;  ///< left to the parent
+  std::uint64_t read_bytes = 0;    ///< from the source, zeroes that were found in it included
   std::uint64_t stored_bytes = 0;  ///< file size
 };
 

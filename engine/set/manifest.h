@@ -44,7 +44,7 @@ struct ManifestDisk {
   std::uint64_t order = 0;  ///< place among the VM's disks, from 0
   std::uint64_t virtual_size = 0;
   std::uint64_t stored_bytes = 0;  ///< size of the image file
-  std::uint64_t data_bytes = 0;    ///< read as data
+  std::uint64_t data_bytes = 0;    ///< stored; older versions: read as data, zeroes in it included
   std::uint64_t zero_bytes = 0;    ///< not stored, because zero
   std::uint64_t parent_bytes = 0;  ///< not stored, because as in the parent
   std::string parent_file;         ///< the image in the parent set on which this one stands; empty: it stands alone

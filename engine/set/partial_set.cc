@@ -146,6 +146,13 @@ void PartialSet::sync_files(Manifest& manifest) const {
   }
 }
 
+std::uint64_t PartialSet::bytes_with(const Manifest& manifest) const noexcept {
+  std::uint64_t sum = manifest_text_.size();
+  for (const ManifestDisk& disk : manifest.disks) sum += disk.stored_bytes + disk.digests.size;
+  for (const ManifestFile& file : manifest.files) sum += file.size;
+  return sum;
+}
+
 std::string PartialSet::write_manifest_file(Manifest& manifest, const crypto::Secret* set_key) {
   manifest.set = directory_name();
   manifest.run = options_.run_id;
@@ -184,6 +191,8 @@ std::string PartialSet::publish(Manifest manifest, const crypto::Secret* set_key
   }
   sync_directory(*vm_);
   open_ = false;
+  bytes_ = bytes_with(manifest);
+  if (vm_->state() != nullptr) vm_->state()->published_set = true;
   mark_partial(false);
   return vm_->path_of(directory_name());
 }

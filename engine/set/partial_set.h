@@ -97,6 +97,9 @@ class PartialSet {
   using Prove = std::function<void(const std::string& path, const std::string& name)>;
   std::string publish(Manifest manifest, const crypto::Secret* set_key = nullptr, const Prove& prove = {});
 
+  /// Of all files of the set that was published.
+  std::uint64_t bytes() const noexcept { return bytes_; }
+
   /// Removes it. What cannot be removed now is left to the next run's sweep.
   void discard() noexcept;
 
@@ -113,6 +116,7 @@ class PartialSet {
   void sync_files(Manifest& manifest) const;
   std::string write_manifest_file(Manifest& manifest, const crypto::Secret* set_key);
   void sync_directory(const Directory& directory) const;
+  std::uint64_t bytes_with(const Manifest& manifest) const noexcept;
 
   SetOptions options_;
   VmClaim claim_;
@@ -124,7 +128,8 @@ class PartialSet {
   SetName name_;                      ///< the second this set is named after, or in which it began
   std::string manifest_text_;
   std::map<std::string, std::string> sha256_;  ///< of what add_file() was given, by name
-  bool open_ = false;                          ///< there is a partial directory to publish or discard
+  std::uint64_t bytes_ = 0;
+  bool open_ = false;  ///< there is a partial directory to publish or discard
 };
 
 }  // namespace nasbackup::set

@@ -63,7 +63,7 @@ class AResultForPeople(JobResultTest):
 
 
 class AJsonResult(JobResultTest):
-    KEYS = {"virtual_size", "data_bytes", "zero_bytes", "stored_bytes", "seconds", "stages"}
+    KEYS = {"virtual_size", "read_bytes", "data_bytes", "zero_bytes", "stored_bytes", "seconds", "stages"}
 
     def test_has_the_keys_that_people_script_against(self):
         for place, result in (("set", self.backup("--json")), ("image", self.run_command("convert", self.disk, self.image, "--json"))):

@@ -118,6 +118,26 @@ class AJobThatCannotBegin(CloudStackTest):
         self.assert_no_leak(domain)
 
 
+class AModeOfOpenBranches(CloudStackTest):
+    """[3.3, R9]: raw disks have no bitmaps, so that a full backup takes the place of their increment."""
+
+    def test_is_never_a_full_backup_in_secret(self):
+        volume, content = self.volume("aa00", 8 * MIB, "raw", MIB)
+        more = {"disks": [str(volume)], "bitmap_new": "backup-2", "bitmap_parent": "backup-1", "parents": "i-2-75-VM/x/root.aa00.qcow2"}
+        for second, mode, marked in (("00", "content-full", False), ("01", "content-incremental", True)):
+            answer = self.take("i-2-75-VM", f"2026.11.26.11.45.{second}", mode=mode, **more)
+            self.assert_size(answer, [volume])
+            self.assertEqual(answer.out.startswith(cloudstack.FALLBACK + "\n"), marked, answer)
+            self.assertEqual("content-incremental: a full backup instead" in self.log.read_text(), marked)
+        self.assert_stored("i-2-75-VM", {volume: content}, "2026.11.26.11.45.01")
+        for mode in ("Full", "content", "content-full ", "incremental,full"):
+            answer = self.take("i-2-75-VM", "2026.11.26.11.45.02", mode=mode, **more)
+            self.assert_failure(answer, f"\\AUnknown mode: {mode}\n")
+        with self.mounted() as nas:
+            self.assertEqual(sorted(path.name for path in (nas / "i-2-75-VM").iterdir() if not path.name.startswith(".")),
+                             ["2026.11.26.11.45.00", "2026.11.26.11.45.01"])
+
+
 class KeysOfEncryptedVolumes(CloudStackTest):
     """[9: 13197, 13556; keys fork]"""
 

@@ -143,6 +143,21 @@ class ANasThatStopsAnswering(FaultTest):
         self.assertEqual([path.name for path in (nas.backing / domain.name).iterdir()], [LATER])
         self.assert_no_leak(domain)
 
+    def test_when_the_backup_has_its_name_leaves_a_row_that_is_kept(self):
+        """[3.8, 9: 13883] What is on the storage shall not be forgotten."""
+        nas = self.called_nas("late", "unlink", 1)
+        disk, content = self.volume("aa79", 8 * MIB, fill=MIB)
+        words = cloudstack.TAKES[VERSION]("i-2-79-VM", nas.store(), f"i-2-79-VM/{TIME}", disks=[str(disk)])
+        answer = self.begin(*words).end(SOON)
+        self.assertTrue(nas.is_hung())
+        self.assert_failure(answer, "\\Afuse store: no answer for [^\n]*\nBackup cleanup failed\n\\Z", CLEANUP_FAILED)
+        nas.end()
+        self.assert_no_leak()
+        self.assertEqual(self.visible(nas.backing), [f"i-2-79-VM/{TIME}"])
+        image = cloudstack.backup_file(nas.backing / "i-2-79-VM" / TIME, 0, str(disk))
+        cloudstack.restore(image, self.dir / "restored.qcow2")
+        judge.same(self.dir / "restored.qcow2", content)
+
     def test_in_a_deletion_or_when_it_is_asked_for_its_size_holds_nobody(self):
         calls, storages = [], []
         for hang in ("statfs", "rename", "unlink", "rmdir"):

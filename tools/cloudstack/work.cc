@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 namespace nasbackup::tools::cloudstack {
@@ -24,16 +23,6 @@ std::string version_text(unsigned long version) {
 void refuse_old_hypervisor(const std::string& connect) {
   const std::string complaint = complaint_about(hypervisor_versions(connect));
   if (!complaint.empty()) throw Error(Outcome::source_problem, complaint);
-}
-
-/// Apparent sizes of the regular files (cloudstack-contract.md, R10). The backup is there by now: what cannot be asked for is no
-/// failure of it.
-std::uint64_t bytes_in(const std::string& set, std::uint64_t otherwise) {
-  std::uint64_t sum = 0;
-  std::error_code error;
-  for (std::filesystem::directory_iterator at(set, error), end; !error && at != end; at.increment(error))
-    if (at->is_regular_file(error) && !at->is_symlink(error)) sum += at->file_size(error);
-  return error ? otherwise : sum;
 }
 
 Json done() { return {{"outcome", "done"}, {"exit_status", 0}}; }
@@ -55,8 +44,6 @@ Json back_up(Request request, const JobControl& control, const MountedStorage& s
   request.backup.to = storage.path();
   Json result = perform(request, control);
   if (result.contains("error")) result["error"] = without_place(result["error"].get<std::string>(), storage);
-  if (result.contains("set"))
-    result["set_bytes"] = bytes_in(result["set"].get<std::string>(), result["stored_bytes"].get<std::uint64_t>());
   return result;
 }
 

@@ -13,7 +13,7 @@
 namespace nasbackup::tools::cloudstack {
 
 /// Mounts the storage and runs the call on it; `storage` is to be unmounted by the caller. Never throws what the library reports.
-/// A backup's result has `set_bytes` too, the sizes of its files; that of StorageTask::tell_use `mount_point`, `total` and `used`
+/// The result of StorageTask::tell_use has `mount_point`, `total` and `used`
 /// (bytes).
 Json perform_call(const Request& request, const JobControl& control, std::unique_ptr<MountedStorage>& storage);
 

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <thread>
 
@@ -66,7 +67,7 @@ struct Setting {
   std::optional<Compression> compression = std::nullopt;
 };
 
-void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Setting& run) {
+DiskCounts copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Setting& run) {
   JobLoop job(run.threads, {});
   Limiter limiter(job.executor(), job.stop(), {});
   auto source = std::make_unique<MemorySource>(job.executor(), disk, run.holes, run.workers);
@@ -81,6 +82,7 @@ void copy_into(MemoryImage& image, const std::vector<std::byte>& disk, const Set
   pipeline.workers = run.workers;
   DiskCopy disk_copy(job, std::move(pipeline), limiter, nullptr);
   job.run([&] { return disk_copy.run(); });
+  return disk_copy.counts();
 }
 
 MemoryImage copy(const std::vector<std::byte>& disk, const Setting& setting) {
@@ -96,6 +98,33 @@ TEST(DiskCopy, SameInputGivesSameBytesWhateverTheThreadsTheHolesAndTheOrderOfAns
   EXPECT_EQ(copy(disk, {16, 16, true, 0}).bytes(), reference);
   EXPECT_EQ(copy(disk, {2, 8, false, 0}).bytes(), reference);
   for (const std::uint32_t seed : {1u, 2u, 3u}) EXPECT_EQ(copy(disk, {2, 16, seed % 2 != 0, seed}).bytes(), reference) << seed;
+}
+
+std::uint64_t bytes_in_clusters_with_data(std::span<const std::byte> disk) {
+  std::uint64_t bytes = 0;
+  for (; !disk.empty(); disk = disk.subspan(std::min<std::size_t>(kCluster, disk.size()))) {
+    const auto cluster = disk.first(std::min<std::size_t>(kCluster, disk.size()));
+    if (std::ranges::any_of(cluster, [](std::byte byte) { return byte != std::byte{0}; })) bytes += cluster.size();
+  }
+  return bytes;
+}
+
+TEST(DiskCopy, CountsEveryByteOnceWhetherAZeroWasKnownOrFound) {
+  auto disk = patchy_disk((1 << 20) + 777, 15);
+  disk.back() = std::byte{1};  // the last cluster, of which only a part is the disk's
+  std::fill(disk.end() - 3 * kCluster, disk.end() - kCluster, std::byte{0});
+  const std::uint64_t data = bytes_in_clusters_with_data(disk);
+  for (const auto& compression : {std::optional<Compression>(), std::optional(parse_compression("zlib"))})
+    for (const bool holes : {true, false}) {
+      MemoryImage image;
+      const DiskCounts counts = copy_into(image, disk, {2, 4, holes, 0, -1, compression});
+      EXPECT_EQ(counts.data_bytes, data);
+      EXPECT_EQ(counts.data_bytes + counts.zero_bytes + counts.parent_bytes, disk.size());
+      EXPECT_GE(counts.read_bytes, data);
+      if (!holes) {
+        EXPECT_EQ(counts.read_bytes, disk.size());
+      }
+    }
 }
 
 std::vector<std::byte> wordy_disk(std::uint64_t size) {

@@ -64,6 +64,9 @@ TEST_F(PartialSetOf, AVmIsHiddenUntilItIsPublished) {
   EXPECT_FALSE(is_set(vm_path(), nullptr));
 
   const auto path = set->publish(manifest_with("root.1.qcow2"));
+  std::uint64_t bytes = 0;
+  for (const auto& file : fs::directory_iterator(path)) bytes += file.file_size();
+  EXPECT_EQ(set->bytes(), bytes);
   EXPECT_EQ(vm_path() + '/' + set->name().text(), path);
   const auto sets = list(target_, nullptr);
   ASSERT_EQ(1u, sets.size());

@@ -58,5 +58,28 @@ TEST(TheBar, FitsIntoEveryTerminal) {
   EXPECT_NE(meter.bar(200, false).find("50.0 MiB of 100 MiB"), std::string::npos);
 }
 
+/// The seconds at which a log of a run gets a line that makes `step` of a hundred MiB every second.
+std::vector<int> remarks(double step, int seconds) {
+  ProgressRemarks log;
+  std::vector<int> told;
+  for (int second = 0; second <= seconds; ++second)
+    if (log.due(at(static_cast<std::uint64_t>(std::min(100.0, step * second)), 0, 0), second)) told.push_back(second);
+  return told;
+}
+
+TEST(ProgressRemarks, ComeAtEachTwentiethButNotOftenAndNotNever) {
+  EXPECT_EQ(remarks(1, 29), std::vector<int>{});
+  EXPECT_EQ(remarks(1, 100), (std::vector<int>{30, 60, 90}));
+  EXPECT_EQ(remarks(0.05, 700), (std::vector<int>{100, 200, 300, 400, 500, 600, 700}));
+  EXPECT_EQ(remarks(0, 1300), (std::vector<int>{600, 1200}));
+  EXPECT_LE(remarks(0.0046, 6 * 3600).size(), 20u + 36u);
+}
+
+TEST(ProgressRemarks, SayNothingBeforeThereIsSomethingToCopy) {
+  ProgressRemarks log;
+  EXPECT_FALSE(log.due({"starting", 0, 0, 0, 0}, 1000));
+  EXPECT_TRUE(log.due(at(0, 0, 0), 1000));
+}
+
 }  // namespace
 }  // namespace nasbackup::tools
