@@ -632,6 +632,7 @@ class ChainModelTest(lab.LabTest):
         for disk in [*self.disks.values(), *self.detached.values()]:
             if point.name in disk.since:
                 disk.since[merged.name] = set(disk.since[point.name])
+        self.settle()  # it may be the newest full set, and then the old one's checkpoint goes with the next run
 
     # ---- judging -------------------------------------------------------------------------------------------------------------
 
