@@ -704,6 +704,27 @@ class MountedStorage {
   bool mounted_ = false;
 };
 
+/// A place in the line of this host's backups, first come, first served: who may run is for the caller to say, by how many are
+/// before it. The place is the process's, and free when that has ended, however it ends and whatever its children do; at most one
+/// for each process. `run_directory` is for tests.
+class HostQueue {
+ public:
+  /// Goes to the end of the line. Throws Error(failed), also when it is not root.
+  explicit HostQueue(std::string run_directory = "");
+  ~HostQueue();
+  HostQueue(const HostQueue&) = delete;
+  HostQueue& operator=(const HostQueue&) = delete;
+
+  /// How many that came earlier are still there, running or waiting.
+  std::size_t before() const;
+
+ private:
+  void join();
+  std::string directory_, path_;
+  std::uint64_t number_ = 0;
+  int file_ = -1;
+};
+
 /// Sizes and rates as people write them: "64K", "64KiB", "1G"; "50" and "50M" (MiB/s), "400Mbit", "0". Both throw Error(usage),
 /// which says what to write instead.
 std::uint64_t parse_size(const std::string& text);

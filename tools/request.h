@@ -62,6 +62,7 @@ struct Request {
   bool hangup_ends = false;            ///< SIGHUP ends the run, and does not reload the limit
   std::chrono::seconds io_timeout{60};
   std::optional<std::chrono::seconds> deadline;
+  std::chrono::seconds waited{0};  ///< before the run began; part of the deadline
 
   std::array<const PassphrasePlaces*, 4> secrets() const noexcept {
     return {&passphrases, &new_passphrase, &source_keys, &storage_keys};

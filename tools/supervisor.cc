@@ -80,11 +80,6 @@ std::string target_of(const Request& request) {
   return printable(request.verb == kConvert ? location_for_people(request.convert.target) : request.path);
 }
 
-std::string signal_text(int number) {
-  const char* text = ::sigdescr_np(number);
-  return fmt::format("signal {} ({})", number, text == nullptr ? "?" : text);
-}
-
 /// Whether this process belongs to a terminal.
 bool has_terminal() { return static_cast<bool>(Descriptor(::open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK))); }
 
@@ -254,7 +249,7 @@ class Supervisor {
     if (stalled > patience)
       return give_up(reason_to_stop(fmt::format("{}: no answer for {}, given up (--io-timeout)", target_of(request_),
                                                 human_time(std::chrono::duration<double>(stalled).count()))));
-    if (!asked_at_ && request_.deadline && now - began_ > *request_.deadline) {
+    if (!asked_at_ && request_.deadline && now - began_ + request_.waited > *request_.deadline) {
       past_deadline_ = true;
       ask_to_stop();
     }
@@ -363,6 +358,11 @@ class Supervisor {
 };
 
 }  // namespace
+
+std::string signal_text(int number) {
+  const char* text = ::sigdescr_np(number);
+  return fmt::format("signal {} ({})", number, text == nullptr ? "?" : text);
+}
 
 void block_signals() {
   ::signal(SIGPIPE, SIG_IGN);

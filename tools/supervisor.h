@@ -6,6 +6,8 @@
 // holding the guest, or the caller"). One run for each process.
 #pragma once
 
+#include <string>
+
 #include "tools/console.h"
 #include "tools/log_file.h"
 #include "tools/request.h"
@@ -15,6 +17,9 @@ namespace nasbackup::tools {
 
 /// Blocks the signals that the supervisor waits for; to be called first of all, so that every process of the run inherits it.
 void block_signals();
+
+/// "signal 15 (Terminated)".
+std::string signal_text(int number);
 
 /// Keys leave traces also outside of the memory that is kept for them: a run that has to do with any leaves no core file. For
 /// every process that comes of this one.

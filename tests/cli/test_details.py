@@ -21,6 +21,11 @@ nas.backup.encryption.passphrase = "s3cret"
 nas.backup.integrity.check = true
 nas.backup.bandwidth.limit.mbps = 0
 [cloudstack.zones.three]
+[cloudstack.zones.capped]
+max_per_host = 3
+[cloudstack.zones.hasty]
+max_per_host = 1
+queue_timeout = 60
 """
 
 
@@ -52,6 +57,12 @@ class Details(cli.CliTest):
         self.assertEqual(self.details("zone two"), {"encryption": "true", "encryption_passphrase": None, "integrity_check": "true"})
         self.assertEqual(self.details("zone two", "--with-secrets")["encryption_passphrase"], "s3cret")
 
+    def test_tell_of_a_cap_of_backups_per_host(self):
+        self.assertEqual(self.details("capped"), {"bandwidth_limit": "70", "max_per_host": "3", "queue_timeout": "7200"})
+        self.assertEqual(self.details("hasty"), {"bandwidth_limit": "70", "max_per_host": "1", "queue_timeout": "60"})
+        path = self.file(json.dumps(self.details("hasty")))
+        self.assertEqual(self.backup("--details", path).returncode, 0)  # of no meaning to it
+
     def test_of_a_zone_that_is_not_there_are_refused(self):
         done = self.run_command("details", "--zone", "four", "--config", self.config)
         self.assertEqual((done.returncode, done.stdout), (64, ""))
@@ -71,6 +82,8 @@ class Details(cli.CliTest):
                            ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = -1", "whole number"),
                            ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = 5.5", "whole number"),
                            ("[cloudstack]\nnas.backup.bandwidth.limit.mbps = 1048577", "whole number"),
+                           ("[cloudstack]\nmax_per_host = -1", "1 to 1024"), ("[cloudstack]\nmax_per_host = 1025", "1 to 1024"),
+                           ("[cloudstack]\nmax_per_host = '2'", "1 to 1024"), ("[cloudstack]\nqueue_timeout = '2 h'", "whole number"),
                            ("[cloudstack]\nrate = '5M'", "bandwidth"), ("[cloudstack]\ncompress = 'lzma'", "lzma"), ("= x", "nasbackup.toml:1"),
                            ("[cloudstack]\nlayered = 'yes'", "true or false"), ("[cloudstack.zones.two]\nsize_marker = 1", "true or false")):
             self.config.write_text(text + "\n")

@@ -87,6 +87,10 @@ Json json_of(const Zone& zone, bool with_secrets) {
   }
   if (zone.bandwidth != 0) map["bandwidth_limit"] = std::to_string(zone.bandwidth);
   if (zone.integrity_check) map["integrity_check"] = "true";
+  if (zone.max_per_host != 0) {  // nasbackup.sh's alone: CloudStack's Java looks at the keys that it knows
+    map["max_per_host"] = std::to_string(zone.max_per_host);
+    map["queue_timeout"] = std::to_string(zone.queue_timeout);
+  }
   return map;
 }
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "tools/cloudstack/call_request.h"
+#include "tools/cloudstack/turn.h"
 #include "tools/configuration.h"
 #include "tools/descriptor.h"
 #include "tools/printable.h"
@@ -38,7 +39,7 @@ std::string configuration_path() {
 std::string size_text(const Call& call, const Zone& zone, const Json& result) {
   const auto bytes = result["set_bytes"].get<std::uint64_t>();
   const bool falls_back = asks_for_increment(call) && result["kind"] != "increment";
-  std::string text = falls_back ? "INCREMENTAL_FALLBACK=true\n" : "";  // [R9]
+  std::string text = falls_back ? "INCREMENTAL_FALLBACK=true\n" : "";          // [R9]
   if (zone.size_marker) text += fmt::format("BACKUP_SIZE_TOTAL={}\n", bytes);  // [R11]
   return text + fmt::format("{}\n", bytes);
 }
@@ -52,8 +53,7 @@ std::string success_text(const Call& call, const Zone& zone, const Json& result)
 }
 
 std::string failure_text(const Request& request, const Json& result) {
-  if (result.contains("past_deadline"))
-    return fmt::format("Backup timed out after {}s for VM {}", request.deadline->count(), printable(request.backup.vm));
+  if (result.contains("past_deadline")) return timed_out_text(request);
   return printable(result["error"].get<std::string>());
 }
 
@@ -74,7 +74,8 @@ int tell(const Call& call, const Zone& zone, const Request& request, const Json&
   if (result.contains("disks"))
     for (const Json& disk : result["disks"])
       if (disk["full_because"].is_string())
-        log.line(fmt::format("{}: a full backup of it: {}", disk["name"].get<std::string>(), disk["full_because"].get<std::string>()));
+        log.line(
+            fmt::format("{}: a full backup of it: {}", disk["name"].get<std::string>(), disk["full_because"].get<std::string>()));
   const bool verified = result.contains("verified") && result["verified"] == "data";
   log.line(
       fmt::format("{} {}: done{}", call.operation, printable(request.storage->path), verified ? ", read back and compared" : ""));
@@ -95,6 +96,8 @@ int run_request(const Call& call, const Zone& zone, Request request) {
   keep_out_of_core_files(request);
   Console console(kNoConsole, false);
   const std::unique_ptr<LogFile> log = open_log(std::as_const(request));
+  const Turn turn(zone, request, *log);
+  request.waited = turn.waited();
   return tell(call, zone, request, supervise(request, console, *log), *log);
 }
 

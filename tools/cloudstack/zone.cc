@@ -20,6 +20,8 @@ namespace {
 constexpr char kZones[] = "zones";
 constexpr char kFirstPart[] = "nas";              // TOML takes an unquoted nas.backup.… for tables in tables
 constexpr std::int64_t kMostBandwidth = 1 << 20;  // MiB/s
+constexpr std::int64_t kMostBackups = 1024;
+constexpr std::int64_t kLongestWait = 7 * 24 * 3600;
 
 /// Reads one table into a zone. What it does not say stays as it is.
 class TableReader {
@@ -36,7 +38,8 @@ class TableReader {
 
  private:
   static bool is_ours(std::string_view key, const toml::node& node) {
-    return node.is_table() || key.starts_with(std::string(kFirstPart) + ".") || switches().contains(std::string(key));
+    return node.is_table() || key.starts_with(std::string(kFirstPart) + ".") || switches().contains(std::string(key)) ||
+           numbers().contains(std::string(key));
   }
 
   static const std::map<std::string, bool Zone::*>& switches() {
@@ -49,6 +52,19 @@ class TableReader {
     return all;
   }
 
+  struct Number {
+    std::uint64_t Zone::*member;
+    std::int64_t most;
+    const char* wanted;
+  };
+  static const std::map<std::string, Number>& numbers() {
+    static const std::map<std::string, Number> all{
+        {"nas.backup.bandwidth.limit.mbps", {&Zone::bandwidth, kMostBandwidth, "write MiB/s as a whole number, 0 for no limit"}},
+        {"max_per_host", {&Zone::max_per_host, kMostBackups, "write how many backups, 1 to 1024, 0 for no cap"}},
+        {"queue_timeout", {&Zone::queue_timeout, kLongestWait, "write seconds as a whole number, 604800 at most"}}};
+    return all;
+  }
+
   void read_key(const std::string& key, const toml::node& node) {
     const bool is_cloudstacks = key == kFirstPart || key.starts_with(std::string(kFirstPart) + ".");
     if (is_cloudstacks && node.is_table()) {
@@ -57,10 +73,10 @@ class TableReader {
     }
     if (const auto found = switches().find(key); found != switches().end())
       zone_.*found->second = flag(key, node);
+    else if (const auto number = numbers().find(key); number != numbers().end())
+      read_number(key, node, number->second);
     else if (key == "nas.backup.encryption.passphrase")
       read_passphrase(key, node);
-    else if (key == "nas.backup.bandwidth.limit.mbps")
-      read_bandwidth(key, node);
     else if (is_cloudstacks || (node.is_table() && key != kZones))
       file_.refuse(node.source(), key + ": no such key");
   }
@@ -76,11 +92,11 @@ class TableReader {
     zone_.passphrase = text->get();
   }
 
-  void read_bandwidth(const std::string& key, const toml::node& node) {
-    const auto* number = node.as_integer();
-    if (number == nullptr || number->get() < 0 || number->get() > kMostBandwidth)
-      file_.refuse(node.source(), key + ": write MiB/s as a whole number, 0 for no limit");
-    zone_.bandwidth = static_cast<std::uint64_t>(number->get());
+  void read_number(const std::string& key, const toml::node& node, const Number& number) {
+    const auto* value = node.as_integer();
+    if (value == nullptr || value->get() < 0 || value->get() > number.most)
+      file_.refuse(node.source(), key + ": " + number.wanted);
+    zone_.*number.member = static_cast<std::uint64_t>(value->get());
   }
 
   const ConfigurationFile& file_;

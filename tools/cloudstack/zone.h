@@ -25,6 +25,8 @@ struct Zone {
   bool restore_opens_encrypted = false;  ///< CloudStack has PR #12898's Java, so encryption may be switched on by the file alone
   bool layered = false;                  ///< -c and -e together are allowed: a form that CloudStack's own restore cannot open
   bool size_marker = false;              ///< PR #14203: BACKUP_SIZE_TOTAL=
+  std::uint64_t max_per_host = 0;        ///< so many backups run at once on this host, others wait; 0: no cap
+  std::uint64_t queue_timeout = 7200;    ///< seconds that one waits at most
   ConfiguredOptions options;  ///< of `backup`: a codec (compress) and a passphrase file (encrypt) count when they are switched on
 };
 
