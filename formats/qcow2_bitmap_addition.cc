@@ -77,6 +77,7 @@ class Plan {
     if (offset > file_size_ || length > file_size_ - offset)
       refuse("metadata at " + std::to_string(offset) + ": behind the file's end");
     std::vector<std::byte> bytes(length);
+    if (length == 0) return bytes;  // without a place to read into
     if (read_(offset, bytes) != length) refuse("metadata at " + std::to_string(offset) + ": the file ends within it");
     return bytes;
   }
@@ -91,11 +92,11 @@ class Plan {
   }
 
   void read_refcount_table() {
+    if (header_.refcount_table_clusters == 0) refuse("there is no refcount table");
     const auto bytes = read_exactly(header_.refcount_table_offset, header_.refcount_table_clusters * header_.cluster_size);
     std::vector<Be64> words(bytes.size() / sizeof(Be64));
     std::memcpy(static_cast<void*>(words.data()), bytes.data(), bytes.size());
     table_.assign(words.begin(), words.end());
-    if (table_.empty()) refuse("there is no refcount table");
   }
 
   void read_directory() {

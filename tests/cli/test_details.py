@@ -61,6 +61,7 @@ class Details(cli.CliTest):
         self.assertEqual(self.details("capped"), {"bandwidth_limit": "70", "max_per_host": "3", "queue_timeout": "7200"})
         self.assertEqual(self.details("hasty"), {"bandwidth_limit": "70", "max_per_host": "1", "queue_timeout": "60"})
         path = self.file(json.dumps(self.details("hasty")))
+        (self.dir / "nas").mkdir()
         self.assertEqual(self.backup("--details", path).returncode, 0)  # of no meaning to it
 
     def test_of_a_zone_that_is_not_there_are_refused(self):

@@ -115,7 +115,7 @@ class Source(RbdTest):
             result = self.run_command("convert", cluster.location(image), self.image, "--json", "--force")
             self.assert_status(result, DONE)
             report = self.json_of(result)
-            self.assertLessEqual(report["data_bytes"], 8 * MIB)
+            self.assertLessEqual(report["read_bytes"], 8 * MIB)
             self.assertLess(report["seconds"], 20)
 
     def test_goes_into_a_set_under_its_images_name(self):

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """make_seeds.py FOLDER: what the fuzz targets begin with, a folder for each, made by qemu-img, qemu-io and our own command ($NASBACKUP).
 `./fuzz --merge` takes from build-fuzz/seeds into the corpus what adds to it."""
+import json
 import os
 import random
 import struct
@@ -55,6 +56,7 @@ class Seeds:
         packed = b"".join(bytes([number]) + sector for number, sector in sectors.items() if any(sector) or number == last)
         self.keep("qcow2_check", name, packed)
         self.keep("qcow2_reading", name, packed)
+        self.keep("qcow2_bitmaps", name, b"\0" + packed)
         self.keep("qcow2_header", name, content[:HEADER_BYTES])
 
     # ---- qcow2 -------------------------------------------------------------------------------------------------------------
@@ -75,6 +77,7 @@ class Seeds:
                 run("qemu-img", "bitmap", "--add", "-g", "512", "i.qcow2", "bits")
                 run("qemu-io", "-f", "qcow2", "-c", "write -P 9 1k 1k", "i.qcow2")
                 self.keep_image(f"qemu-{number}-bitmap", Path("i.qcow2").read_bytes())
+                self.directory(Path("i.qcow2").read_bytes())
         for number, options in enumerate(([], ["-c"], ["-c=zstd"])):
             self.raw("d.raw", 48 * KIB)
             run(NASBACKUP, "convert", "--force", *options, "--cluster-size", "512", "-f", "raw", "d.raw", "o.qcow2")
@@ -95,6 +98,16 @@ class Seeds:
         flags = (version == 2) | extended << 1
         words = image[l1:l1 + 8] + image[l2:l2 + 256]
         self.keep("qcow2_l2_entry", f"qemu-{number}", bytes([flags, bits - (14 if extended else 9)]) + words)
+
+    def directory(self, image):
+        """Of one bitmap, of two, and the image with a long name to add."""
+        at = image.index(struct.pack(">II", 0x23852875, 24))
+        count, _, size, offset = struct.unpack_from(">IIQQ", image, at + 8)
+        entry = image[offset:offset + size]
+        self.keep("qcow2_bitmaps", "directory-1", bytes([1, count]) + entry)
+        self.keep("qcow2_bitmaps", "directory-2", bytes([1, 2 * count]) + entry + entry.replace(b"bits", b"more"))
+        packed = (self.folder / "qcow2_bitmaps" / "qemu-0-bitmap").read_bytes()
+        self.keep("qcow2_bitmaps", "long-name", b"\2" + packed[1:])
 
     def encrypted(self, name, image):
         """Says of a plain image that it is encrypted: reader and check do not know better."""
@@ -166,8 +179,23 @@ class Seeds:
                 text = manifest.read_text()
                 self.keep("manifest", name + "-whole", text.encode())
                 self.keep("manifest", name, text[:text.index(",\n  \"seal\"")].encode() + b"\n}")
+                self.chained(name, json.loads(text))
             for number, file in enumerate(sorted(Path(name).rglob("*.digests"))):
                 self.keep("digest_file", f"{name}-{number}", file.read_bytes())
+
+    def chained(self, name, manifest):
+        """The same set as an increment, and as one that was merged: what version 3 has besides."""
+        encrypted = manifest["options"]["encryption"] == "luks"
+        del manifest["seal"]
+        first, second = manifest["disks"]
+        first |= {"parent_file": first["file"], "parent_bytes": 65536, "has_bitmap": True}
+        second |= {"full_because": "raw cannot hold a bitmap"}
+        parent = {"set": "2026.11.20.00.00.00", "sha256": "ab" * 32, "hmac_sha256": "cd" * 32 if encrypted else ""}
+        increment = manifest | {"kind": "increment", "parent": parent, "checkpoint": "backup-1711586400"}
+        self.keep("manifest", name + "-increment", json.dumps(increment, indent=2).encode())
+        first |= {"parent_file": "", "parent_bytes": 0}
+        merged = manifest | {"merged_from": [{"set": f"2026.11.2{day}.00.00.00", "sha256": "ef" * 32} for day in range(3)]}
+        self.keep("manifest", name + "-merged", json.dumps(merged, indent=2).encode())
 
     def conversations(self):
         def option(number, data=b""):

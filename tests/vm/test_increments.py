@@ -96,7 +96,7 @@ class AChain(ChainTest):
         line = 'qemu-io -d /machine/peripheral/ua-vda/virtio-backend "discard 0 2M"'
         vm.qmp("human-monitor-command", **{"command-line": line})
         taken = self.take(vm, "--incremental")
-        self.assertEqual((self.disk_of(taken)["data_bytes"], self.disk_of(taken)["zero_bytes"]), (0, 2 * MIB))
+        self.assertEqual([self.disk_of(taken)[key] for key in ("read_bytes", "data_bytes", "zero_bytes")], [0, 0, 2 * MIB])
         mapped = json.loads(judge.output_of("qemu-img", "map", "--output=json", str(self.image(taken.set, "vda")))[1])
         self.assertTrue(mapped[0]["zero"] and mapped[0]["depth"] == 0 and mapped[0]["length"] >= 2 * MIB, mapped[0])
         self.assert_restores(taken)

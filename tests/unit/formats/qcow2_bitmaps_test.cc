@@ -100,6 +100,13 @@ TEST(Qcow2Bitmaps, WhatWasWrittenCanBeTakenBackByteForByte) {
   EXPECT_EQ(image, before);
 }
 
+TEST(Qcow2Bitmaps, AreNotAddedToAnImageWithoutARefcountTable) {
+  Bytes image = HandMade().bytes();
+  const Be32 none = 0u;
+  std::memcpy(image.data() + offsetof(Header, refcount_table_clusters), static_cast<const void*>(&none), sizeof none);
+  EXPECT_NE(refusal(image, "first").find("there is no refcount table"), std::string::npos);
+}
+
 /// A file that is mostly hole: what was written lies over a hand-made image.
 class SparseImage {
  public:
