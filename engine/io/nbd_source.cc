@@ -145,7 +145,8 @@ asio::awaitable<void> NbdSource::connect() {
 }
 
 asio::awaitable<NbdExport> NbdSource::add_connection() {
-  const NbdConnection::Options options{options_.uri, options_.bitmap, FaultKind::source, options_.timeout};
+  const NbdConnection::Options options{options_.uri, options_.bitmap, FaultKind::source, options_.timeout, options_.job,
+                                       options_.lifeline};
   connections_.push_back(std::make_shared<NbdConnection>(loop_, stop_, options));
   co_return co_await connections_.back()->open();
 }

@@ -22,6 +22,8 @@ class NbdSource final : public BlockSource {
     std::string bitmap;                ///< of what changed: the context's name; all else is ExtentKind::parent. Empty: everything is read
     unsigned connections = 0;          ///< 0: kDefaultConnections; never more than the server allows
     std::chrono::seconds timeout{60};  ///< a server that neither sends nor takes anything for so long is given up
+    std::optional<JobSocket> job = {};  ///< what the URI names when it is a backup job's
+    LifelineState* lifeline = nullptr;
   };
   static constexpr unsigned kDefaultConnections = 4;
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/io/job_socket.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
 #include "engine/vm/freeze.h"
@@ -35,8 +36,8 @@ struct PullJobOptions {
 struct JobExport {
   DomainDisk disk;
   std::uint64_t size = 0;  ///< bytes, as libvirt says
-  std::string export_name;
-  std::string uri;     ///< nbd+unix:///vda?socket=…
+  JobSocket socket;
+  std::string uri;     ///< the same as a URI, nbd+unix:///vda?socket=…
   std::string bitmap;  ///< the NBD context that tells what changed; empty: the disk is exported as a whole
 };
 

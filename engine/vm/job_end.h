@@ -8,9 +8,14 @@
 #include <chrono>
 #include <string>
 
+#include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
 
 namespace nasbackup::vm {
+
+/// Whether the job may be ended now, which is to be asked before abort_own_job() until it is true (twelve seconds at the most): no
+/// handshake of this run waits for its client (class Handshake), and from now on none is begun.
+bool can_end_job(LifelineState& state) noexcept;
 
 /// Aborts the backup job whose NBD server listens on `socket` and waits until libvirt has forgotten it, at most
 /// `patience`. True when there is no such job (any more), also when the domain is gone; a job with another socket is
