@@ -78,7 +78,7 @@ class TargetCall {
 };
 
 /// Marks a handshake with the job's NBD server as under way. QEMU 7.2 stands still for ever, guest and all, when its NBD server is
-/// stopped while it waits for a client's part of a handshake, and nothing frees it (seen with 7.2.22; docs/dependencies.md).
+/// stopped while it waits for a client's part of a handshake, and nothing frees it (seen with 7.2.22; ARCHITECTURE.md).
 class Handshake {
  public:
   /// One that comes when the job is about to be ended is refused, and must not be begun.
