@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <libnbd.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -65,6 +66,26 @@ nbd_handle* create_handle(FaultKind fault, const std::string& name) {
   return nbd;
 }
 
+/// For its lifetime nobody but a real-time process takes the processor from this thread; without the privilege nothing changes.
+class Undisturbed {
+ public:
+  Undisturbed() noexcept : policy_(::sched_getscheduler(0)) {
+    ::sched_getparam(0, &before_);
+    const sched_param lowest{1};
+    changed_ = policy_ >= 0 && ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) == 0;
+  }
+  ~Undisturbed() {
+    if (changed_) ::sched_setscheduler(0, policy_, &before_);
+  }
+  Undisturbed(const Undisturbed&) = delete;
+  Undisturbed& operator=(const Undisturbed&) = delete;
+
+ private:
+  int policy_;
+  sched_param before_{};
+  bool changed_ = false;
+};
+
 /// Connects to a job's server and says it. No descriptor when that is not possible at once.
 FileDescriptor say_hello(const JobSocket& job, const std::vector<std::byte>& hello, const NbdConnection::Options& options) {
   const std::string name = location_for_people(options.uri);
@@ -75,7 +96,8 @@ FileDescriptor say_hello(const JobSocket& job, const std::vector<std::byte>& hel
   FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const Handshake under_way(options.lifeline);
   if (under_way.refused()) throw Fault(options.fault, name + ": the backup job is being ended");
-  // Nothing may come between these two calls: QEMU has the connection after the first, and waits until the second.
+  // Nothing may come between these two calls: QEMU, which the first one wakes, waits until the second.
+  const Undisturbed meanwhile;
   const int connected = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   const ssize_t said = connected < 0 ? -1 : ::send(socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL);
   if (connected < 0 && errno != EAGAIN) throw Fault(options.fault, name + ": connect: " + std::strerror(errno));
