@@ -25,6 +25,7 @@ struct Ranges {
 
 SourcePlace place_of(const vm::JobExport& exported, bool with_bitmap) {
   SourcePlace place{exported.uri, "raw"};
+  place.job = exported.socket;
   if (with_bitmap) place.bitmap = exported.bitmap;
   return place;
 }

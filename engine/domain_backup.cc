@@ -60,6 +60,7 @@ void add_disks(BackupRun& run, const std::vector<vm::JobExport>& exports, const 
     disk.full_because = part.full_because;
     disk.has_bitmap = bitmaps && vm::can_hold_bitmap(disk_export.disk);
     SourcePlace source{disk_export.uri, "raw"};
+    source.job = disk_export.socket;
     source.bitmap = disk_export.bitmap;
     run.add_disk(std::move(disk), std::move(source), plan.parent_name());
   }

@@ -129,6 +129,8 @@ bool Lifeline::has_published_set() const noexcept { return state_->published_set
 
 std::string Lifeline::release_guest(std::chrono::seconds deadline) noexcept { return vm::release(*state_, deadline); }
 
+void Lifeline::process_is_gone() noexcept { state_->handshakes.store(0); }
+
 // flock belongs to the open file, not to the process: unlocking it here unlocks it for the process that hangs too.
 void Lifeline::abandon() noexcept {
   if (state_->lock_fd < 0) return;

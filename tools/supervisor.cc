@@ -170,8 +170,14 @@ class Supervisor {
       else if (number != SIGCHLD)
         stop_by_signal(number);
     }
+    reap();
+  }
+
+  void reap() {
     int status = 0;
-    if (!worker_status_ && ::waitpid(worker_, &status, WNOHANG) == worker_) worker_status_ = status;
+    if (worker_status_ || ::waitpid(worker_, &status, WNOHANG) != worker_) return;
+    worker_status_ = status;
+    lifeline_->process_is_gone();
   }
 
   // The kernel says it when a terminal hangs up; a shell that passes it on to its jobs does so when the terminal has gone.
@@ -274,14 +280,9 @@ class Supervisor {
   void give_up(Json result) {
     ::kill(worker_, SIGKILL);
     given_up_ = std::move(result);
+    for (int i = 0; i < 20 && !worker_status_; ++i, reap()) ::usleep(10'000);
     held_ = lifeline_->release_guest(kReleaseWhenGivenUp);
-    for (int i = 0; i < 20 && !worker_status_; ++i) {
-      int status = 0;
-      if (::waitpid(worker_, &status, WNOHANG) == worker_)
-        worker_status_ = status;
-      else
-        ::usleep(10'000);
-    }
+    reap();
     if (!worker_status_) lifeline_->abandon();
   }
 

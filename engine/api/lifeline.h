@@ -36,6 +36,9 @@ class Lifeline {
   /// Thaws the guest and ends our backup job, as far as the job says that it holds them. For the watcher, once the
   /// job's process is dead or given up. Tries until `deadline` from now; returns what is still held, empty when nothing.
   std::string release_guest(std::chrono::seconds deadline) noexcept;
+  /// For the watcher, when it knows that the job's process is gone, with all that it had open: the job need not be ended with
+  /// care.
+  void process_is_gone() noexcept;
   /// Gives the run's lock up although a process that hangs in the kernel still has it open, and its mount point.
   void abandon() noexcept;
 

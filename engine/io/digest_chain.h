@@ -16,9 +16,9 @@ class DigestChain {
  public:
   /// What a piece should be.
   struct Expected {
-    digests::PieceDigest digest;              ///< of kind `parent`: nothing in the chain knows it
-    const digests::PieceDigester* digester;   ///< by which to compare it: each image has a key of its own
-    std::uint64_t run_until;                  ///< up to here the pieces are known from the same file, as the same kind
+    digests::PieceDigest digest;             ///< of kind `parent`: nothing in the chain knows it
+    const digests::PieceDigester* digester;  ///< by which to compare it: each image has a key of its own
+    std::uint64_t run_until;                 ///< up to here the pieces are known from the same file, as the same kind
   };
 
   /// One file.

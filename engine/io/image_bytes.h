@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The bytes of an image file as its format sees them: those of the file or, once a LUKS container has been entered, what it
-// holds. Blocking calls, marked on the lifeline, which may be null. Once it is locked and entered, any number of threads may read.
+// holds. Blocking calls, marked on the lifeline, which may be null. Once it is locked and entered, any number of threads may
+// read.
 #pragma once
 
 #include <cstddef>

@@ -19,9 +19,9 @@ struct LifelineState;
 /// A file that an image stands on.
 struct BackingPlace {
   std::string path;
-  std::string format;       ///< as in ImagePlace
-  std::string name = {};    ///< what the header of the image on it must call it, or that is damaged; empty: whatever it says
-  bool unread = false;      ///< it is not opened, and nothing under it: what the image leaves to it is ExtentKind::parent
+  std::string format;     ///< as in ImagePlace
+  std::string name = {};  ///< what the header of the image on it must call it, or that is damaged; empty: whatever it says
+  bool unread = false;    ///< it is not opened, and nothing under it: what the image leaves to it is ExtentKind::parent
 };
 
 /// What an image stands on, where somebody knows it better than the headers (libvirt's <backingStore>).

@@ -40,6 +40,11 @@ struct LifelineState {
   std::array<char, 128> checkpoint_name{};
   std::array<char, 128> job_socket{};  ///< path of the NBD socket: it tells our job from a foreign one
 
+  // Handshakes with the job's NBD server in which it may be waiting for us (class Handshake).
+  std::atomic<bool> job_ends{false};  ///< no other is begun
+  std::atomic<unsigned> handshakes{0};
+  std::atomic<std::int64_t> last_handshake_ns{0};  ///< when the last one was begun
+
   std::atomic<bool> partial_set{false};    ///< set before the partial set is made, cleared when it is published or gone
   std::atomic<bool> published_set{false};  ///< set when it is published, for good
 
@@ -72,5 +77,39 @@ class TargetCall {
  private:
   std::atomic<std::int64_t>* slot_ = nullptr;
 };
+
+/// Marks a handshake with the job's NBD server as under way. QEMU 7.2 stands still for ever, guest and all, when its NBD server
+/// is stopped while it waits for a client's part of a handshake, and nothing frees it (seen with 7.2.22; ARCHITECTURE.md).
+class Handshake {
+ public:
+  /// One that comes when the job is about to be ended is refused, and must not be begun.
+  explicit Handshake(LifelineState* state) noexcept : state_(state) {
+    if (state == nullptr) return;
+    state->last_handshake_ns.store(monotonic_ns());
+    ++state->handshakes;
+    refused_ = state->job_ends.load();
+    if (refused_) over();
+  }
+  ~Handshake() { over(); }
+  Handshake(const Handshake&) = delete;
+  Handshake& operator=(const Handshake&) = delete;
+
+  bool refused() const noexcept { return refused_; }
+
+ private:
+  void over() noexcept {
+    if (state_ != nullptr) --state_->handshakes;
+    state_ = nullptr;
+  }
+  LifelineState* state_;
+  bool refused_ = false;
+};
+
+/// From when on the job can be ended, once job_ends is set: CLOCK_MONOTONIC nanoseconds, 0 for now. Of a handshake that nobody
+/// goes on with QEMU itself hangs up after ten seconds.
+inline std::int64_t job_can_end_at(const LifelineState& state) noexcept {
+  constexpr std::int64_t kLongestHandshake = 12'000'000'000;
+  return state.handshakes.load() == 0 ? 0 : state.last_handshake_ns.load() + kLongestHandshake;
+}
 
 }  // namespace nasbackup

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// The LUKS header of an image file, to be read, or to be changed under QEMU's image locks. Blocking calls, marked on the lifeline,
-// which may be null. One object is used by one thread at a time.
+// The LUKS header of an image file, to be read, or to be changed under QEMU's image locks. Blocking calls, marked on the
+// lifeline, which may be null. One object is used by one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@ namespace nasbackup {
 
 class LuksHeaderFile {
  public:
-  /// Throws NotEncrypted, for qcow2's old AES too, or another Fault: not_found, damaged (a header that breaks the rules, or LUKS2),
-  /// locked (in use by another program), source.
+  /// Throws NotEncrypted, for qcow2's old AES too, or another Fault: not_found, damaged (a header that breaks the rules, or
+  /// LUKS2), locked (in use by another program), source.
   LuksHeaderFile(const std::string& path, ImageBytes::Access access, LifelineState* lifeline);
 
   const std::string& path() const noexcept { return bytes_.path(); }

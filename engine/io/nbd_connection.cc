@@ -4,15 +4,23 @@
 // One NBD connection; see nbd_connection.h.
 #include "engine/io/nbd_connection.h"
 
+#include <fcntl.h>
 #include <libnbd.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
-#include "engine/io/lifeline_state.h"
+#include <boost/asio/use_awaitable.hpp>
+
+#include "engine/io/file_descriptor.h"
+#include "formats/format_error.h"
 
 namespace nasbackup {
 
@@ -40,7 +48,107 @@ bool covers(std::vector<std::pair<std::uint64_t, std::uint64_t>>& chunks, std::p
   return at == range.first + range.second;
 }
 
+std::vector<std::string> contexts_of(const NbdConnection::Options& options) {
+  std::vector<std::string> contexts{LIBNBD_CONTEXT_BASE_ALLOCATION};
+  if (!options.bitmap.empty()) contexts.push_back(options.bitmap);
+  return contexts;
+}
+
+void add_contexts(nbd_handle* nbd, const std::vector<std::string>& contexts, FaultKind fault, const std::string& name) {
+  for (const std::string& context : contexts)
+    if (nbd_add_meta_context(nbd, context.c_str()) == -1) throw Fault(fault, name + ": " + last_error());
+}
+
+nbd_handle* create_handle(FaultKind fault, const std::string& name) {
+  nbd_handle* const nbd = nbd_create();
+  if (nbd == nullptr) throw Fault(fault, name + ": libnbd: " + last_error());
+  nbd_set_pread_initialize(nbd, false);  // the buffer is filled or the command fails: no need to clear it first
+  return nbd;
+}
+
+/// For its lifetime nobody but a real-time process takes the processor from this thread; without the privilege nothing changes.
+class Undisturbed {
+ public:
+  Undisturbed() noexcept : policy_(::sched_getscheduler(0)) {
+    ::sched_getparam(0, &before_);
+    const sched_param lowest{1};
+    changed_ = policy_ >= 0 && ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) == 0;
+  }
+  ~Undisturbed() {
+    if (changed_) ::sched_setscheduler(0, policy_, &before_);
+  }
+  Undisturbed(const Undisturbed&) = delete;
+  Undisturbed& operator=(const Undisturbed&) = delete;
+
+ private:
+  int policy_;
+  sched_param before_{};
+  bool changed_ = false;
+};
+
+/// Connects to a job's server and says it. No descriptor when that is not possible at once.
+FileDescriptor say_hello(const JobSocket& job, const std::vector<std::byte>& hello, const NbdConnection::Options& options) {
+  const std::string name = location_for_people(options.uri);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (job.path.size() >= sizeof address.sun_path) return FileDescriptor();
+  std::memcpy(address.sun_path, job.path.data(), job.path.size());
+  FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const Handshake under_way(options.lifeline);
+  if (under_way.refused()) throw Fault(options.fault, name + ": the backup job is being ended");
+  // Nothing may come between these two calls: QEMU, which the first one wakes, waits until the second.
+  const Undisturbed meanwhile;
+  const int connected = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const ssize_t said = connected < 0 ? -1 : ::send(socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL);
+  if (connected < 0 && errno != EAGAIN) throw Fault(options.fault, name + ": connect: " + std::strerror(errno));
+  if (said != static_cast<ssize_t>(hello.size())) socket.reset();
+  return socket;
+}
+
 }  // namespace
+
+/// A libnbd handle that is told a handshake which has already taken place.
+class NbdConnection::HandleReplay {
+ public:
+  HandleReplay(const std::string& export_name, const std::vector<std::string>& contexts, FaultKind fault, const std::string& name)
+      : nbd_(create_handle(fault, name)), fault_(fault), name_(name) {
+    add_contexts(nbd_, contexts, fault, name);
+    if (nbd_set_export_name(nbd_, export_name.c_str()) == -1) throw Fault(fault, name + ": " + last_error());
+  }
+  ~HandleReplay() {
+    if (nbd_ != nullptr) nbd_close(nbd_);
+  }
+  HandleReplay(const HandleReplay&) = delete;
+  HandleReplay& operator=(const HandleReplay&) = delete;
+
+  /// True when libnbd, given the answers, has said this hello and agrees with the server; false when it has said anything else.
+  /// A refusal by the server is a Fault, in libnbd's words.
+  bool runs_as(std::span<const std::byte> hello, std::span<const std::byte> answer) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) return false;
+    const FileDescriptor ours(ends[0]);
+    const bool told = ::send(ours.get(), answer.data(), answer.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(answer.size());
+    ::shutdown(ours.get(), SHUT_WR);  // so that what it might still wait for comes to an end
+    const bool agreed = nbd_connect_socket(nbd_, ends[1]) == 0;
+    std::vector<std::byte> said(hello.size() + 1);
+    const ssize_t length = ::recv(ours.get(), said.data(), said.size(), 0);
+    const bool same =
+        told && length >= static_cast<ssize_t>(hello.size()) && std::equal(hello.begin(), hello.end(), said.begin());
+    if (same && !agreed) throw Fault(fault_, name_ + ": " + last_error());
+    return same && length == static_cast<ssize_t>(hello.size());
+  }
+
+  /// The handle, from now on connected to `socket`, of which it has a duplicate.
+  nbd_handle* take(int socket) {
+    if (::dup3(socket, nbd_aio_get_fd(nbd_), O_CLOEXEC) < 0) throw Fault(fault_, name_ + ": dup: " + std::strerror(errno));
+    return std::exchange(nbd_, nullptr);
+  }
+
+ private:
+  nbd_handle* nbd_;
+  const FaultKind fault_;
+  const std::string name_;
+};
 
 /// A command under way: lives in the frame of the coroutine that waits for it. libnbd's callbacks fill it in.
 struct NbdConnection::Command {
@@ -58,15 +166,12 @@ struct NbdConnection::Command {
 NbdConnection::NbdConnection(asio::any_io_executor loop, StopSignal& stop, Options options)
     : loop_(loop),
       options_(std::move(options)),
-      nbd_(nbd_create()),
+      nbd_(create_handle(options_.fault, name())),
       state_changed_(loop),
       death_kind_(options_.fault),
       watchdog_(loop),
       stop_(stop),
-      on_stop_(stop, [this] { abort(FaultKind::interrupted, "stopped"); }) {
-  if (nbd_ == nullptr) throw Fault(options_.fault, name() + ": libnbd: " + last_error());
-  nbd_set_pread_initialize(nbd_, false);  // the buffer is filled or the command fails: no need to clear it first
-}
+      on_stop_(stop, [this] { abort(FaultKind::interrupted, "stopped"); }) {}
 
 NbdConnection::~NbdConnection() {
   watchdog_.cancel();
@@ -79,19 +184,64 @@ asio::awaitable<NbdExport> NbdConnection::open() {
   stop_.throw_if_stopped();
   last_activity_ns_ = monotonic_ns();
   watch();
-  for (const std::string& context : {std::string(LIBNBD_CONTEXT_BASE_ALLOCATION), options_.bitmap})
-    if (!context.empty() && nbd_add_meta_context(nbd_, context.c_str()) == -1)
-      throw Fault(options_.fault, name() + ": " + last_error());
-  if (nbd_aio_connect_uri(nbd_, options_.uri.c_str()) == -1) throw Fault(options_.fault, name() + ": " + last_error());
   ++under_way_;
+  bool opened = false;  // (g++ 12 goes astray when a co_await stands behind a ||)
+  if (options_.job) opened = co_await open_at_once();
+  if (!opened) co_await open_by_uri();
+  --under_way_;
+  if (is_over()) throw Fault(death_kind_, name() + ": " + (death_.empty() ? "connection closed" : death_));
+  co_return describe();
+}
+
+asio::awaitable<void> NbdConnection::open_by_uri() {
+  const Handshake under_way(options_.lifeline);
+  if (under_way.refused()) throw Fault(options_.fault, name() + ": the backup job is being ended");
+  add_contexts(nbd_, contexts_of(options_), options_.fault, name());
+  if (nbd_aio_connect_uri(nbd_, options_.uri.c_str()) == -1) throw Fault(options_.fault, name() + ": " + last_error());
   follow();
   while (!is_over() && nbd_aio_is_ready(nbd_) != 1) {
     co_await state_changed_.wait();
     follow();
   }
-  --under_way_;
-  if (is_over()) throw Fault(death_kind_, name() + ": " + (death_.empty() ? "connection closed" : death_));
-  co_return describe();
+}
+
+/// The whole handshake is said at once, which leaves nothing that the server could be waiting for; then libnbd is told what it
+/// would have been told. False when libnbd would have said something else, or there is no room for all at once: then word by
+/// word.
+asio::awaitable<bool> NbdConnection::open_at_once() {
+  const std::vector<std::string> contexts = contexts_of(options_);
+  const std::vector<std::byte> hello = nbd::client_hello(options_.job->export_name, contexts);
+  FileDescriptor socket = say_hello(*options_.job, hello, options_);
+  if (!socket) co_return false;
+  descriptor_.emplace(loop_, socket.release());
+  const nbd::HelloAnswer answer = co_await answer_on(descriptor_->native_handle());
+  HandleReplay replay(options_.job->export_name, contexts, options_.fault, name());
+  if (!replay.runs_as(hello, answer.bytes())) {
+    drop_descriptor();
+    co_return false;
+  }
+  nbd_close(std::exchange(nbd_, replay.take(descriptor_->native_handle())));
+  drop_descriptor();
+  follow();
+  co_return true;
+}
+
+asio::awaitable<nbd::HelloAnswer> NbdConnection::answer_on(int socket) {
+  nbd::HelloAnswer answer;
+  std::array<std::byte, 4096> bytes;
+  while (!answer.whole()) {
+    co_await descriptor_->async_wait(asio::posix::stream_descriptor::wait_read, asio::use_awaitable);
+    const ssize_t some = ::recv(socket, bytes.data(), bytes.size(), 0);
+    if (some < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (some <= 0) throw Fault(death_kind_, name() + ": " + (death_.empty() ? "connection closed" : death_));
+    last_activity_ns_ = monotonic_ns();
+    try {
+      answer.take(std::span(bytes).first(static_cast<std::size_t>(some)));
+    } catch (const FormatError& error) {
+      throw Fault(options_.fault, name() + ": " + error.what());
+    }
+  }
+  co_return answer;
 }
 
 NbdExport NbdConnection::describe() {

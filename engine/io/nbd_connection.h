@@ -18,9 +18,12 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 
 #include "engine/io/fault.h"
+#include "engine/io/job_socket.h"
+#include "engine/io/lifeline_state.h"
 #include "engine/io/location.h"
 #include "engine/io/stop_signal.h"
 #include "engine/io/wakeup.h"
+#include "formats/nbd_hello.h"
 
 struct nbd_handle;
 
@@ -58,6 +61,9 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
     std::string bitmap;                   ///< a context to ask for besides base:allocation; empty: none
     FaultKind fault = FaultKind::source;  ///< whose fault it is when something fails: the source's, or the target's (failed)
     std::chrono::seconds timeout{60};     ///< a server that neither sends nor takes anything for so long is given up
+    std::optional<JobSocket> job =
+        {};  ///< what the URI names when it is a job's: connected to so that the server waits for nothing
+    LifelineState* lifeline = nullptr;  ///< of the job
   };
 
   NbdConnection(asio::any_io_executor loop, StopSignal& stop, Options options);
@@ -80,6 +86,10 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
 
  private:
   struct Command;
+  class HandleReplay;
+  asio::awaitable<bool> open_at_once();
+  asio::awaitable<nbd::HelloAnswer> answer_on(int socket);
+  asio::awaitable<void> open_by_uri();
   asio::awaitable<void> run(Command& command, const std::function<std::int64_t()>& issue);
   void follow();
   void wait_for(int direction);

@@ -44,8 +44,8 @@ void check_block_sizes(const NbdExport& described, const std::string& name) {
                                        std::to_string(described.minimum_block));
 }
 
-/// Walks the entries of one context. The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less is
-/// a beginning, more is cut off. An answer about nothing would have us ask for ever.
+/// Walks the entries of one context. The server may answer about less or about more than was asked (NBD_CMD_BLOCK_STATUS): less
+/// is a beginning, more is cut off. An answer about nothing would have us ask for ever.
 class ContextWalk {
  public:
   ContextWalk(const std::vector<NbdExtent>& entries, const GuestRange& asked, std::uint64_t disk_size, const std::string& name)
@@ -145,7 +145,8 @@ asio::awaitable<void> NbdSource::connect() {
 }
 
 asio::awaitable<NbdExport> NbdSource::add_connection() {
-  const NbdConnection::Options options{options_.uri, options_.bitmap, FaultKind::source, options_.timeout};
+  const NbdConnection::Options options{options_.uri,     options_.bitmap, FaultKind::source,
+                                       options_.timeout, options_.job,    options_.lifeline};
   connections_.push_back(std::make_shared<NbdConnection>(loop_, stop_, options));
   co_return co_await connections_.back()->open();
 }
@@ -222,7 +223,8 @@ void NbdSource::adapt(const std::vector<Extent>& answer, std::uint64_t granulari
     return;
   }
   ask_length_ = std::max(ask_length_ / 4, kSmallestQuestion);
-  if (!export_.has_bitmap && covered / answer.size() < granularity / 2) trust_data_until_ = answer.back().range.end().value + kTrustedStretch;
+  if (!export_.has_bitmap && covered / answer.size() < granularity / 2)
+    trust_data_until_ = answer.back().range.end().value + kTrustedStretch;
 }
 
 asio::awaitable<void> NbdSource::read(GuestOffset from, std::span<std::byte> into) {

@@ -19,9 +19,11 @@ class NbdSource final : public BlockSource {
  public:
   struct Options {
     std::string uri;
-    std::string bitmap;                ///< of what changed: the context's name; all else is ExtentKind::parent. Empty: everything is read
-    unsigned connections = 0;          ///< 0: kDefaultConnections; never more than the server allows
-    std::chrono::seconds timeout{60};  ///< a server that neither sends nor takes anything for so long is given up
+    std::string bitmap;        ///< of what changed: the context's name; all else is ExtentKind::parent. Empty: everything is read
+    unsigned connections = 0;  ///< 0: kDefaultConnections; never more than the server allows
+    std::chrono::seconds timeout{60};   ///< a server that neither sends nor takes anything for so long is given up
+    std::optional<JobSocket> job = {};  ///< what the URI names when it is a backup job's
+    LifelineState* lifeline = nullptr;
   };
   static constexpr unsigned kDefaultConnections = 4;
 

@@ -35,7 +35,8 @@ std::vector<GuestRange> on_grid(const std::vector<GuestRange>& ranges, std::uint
 /// What of `all` is not in `part`; both are rising.
 std::vector<GuestRange> without(const std::vector<GuestRange>& all, const std::vector<GuestRange>& part);
 
-/// Where the source is anything but that, on the grid. A disk that is very finely broken up is from some place on taken as a whole.
+/// Where the source is anything but that, on the grid. A disk that is very finely broken up is from some place on taken as a
+/// whole.
 asio::awaitable<std::vector<GuestRange>> ranges_but_for(BlockSource& source, ExtentKind kind, std::uint64_t grid);
 
 std::uint64_t bytes_of(const std::vector<GuestRange>& ranges) noexcept;

@@ -64,7 +64,7 @@ asio::awaitable<OpenedSource> open_protocol(JobLoop& job, const SourcePlace& pla
     co_return opened;
   }
   if (is_nbd_uri(place.location)) {
-    NbdSource::Options options{place.location, place.bitmap, bounds.connections, bounds.io_timeout};
+    NbdSource::Options options{place.location, place.bitmap, bounds.connections, bounds.io_timeout, place.job, lifeline};
     opened.source = co_await NbdSource::open(job.executor(), job.stop(), std::move(options));
     co_return opened;
   }

@@ -12,6 +12,7 @@
 #include "engine/io/image_key.h"
 #include "engine/io/forgiving_source.h"
 #include "engine/io/image_chain.h"
+#include "engine/io/job_socket.h"
 #include "engine/io/location.h"
 #include "engine/io/rbd_storage.h"
 #include "engine/io/sample_source.h"
@@ -32,6 +33,7 @@ struct SourcePlace {
   std::shared_ptr<const Sample> sample = nullptr;       ///< only this is read, all else called zero; null: everything
   KnownBacking backing = {};                            ///< of an image
   std::string bitmap = {};    ///< of an NBD export: the context that tells what changed; empty: everything is read
+  std::optional<JobSocket> job = std::nullopt;  ///< what an NBD URI names when it is a backup job's export
   bool keep_streams = false;  ///< compressed clusters that are wanted compressed alike are stored as they are; of an image
   std::optional<std::uint64_t> size = std::nullopt;  ///< bytes of the disk, when what holds it may be longer: a device, an export
 };

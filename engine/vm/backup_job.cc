@@ -25,6 +25,7 @@ constexpr std::chrono::seconds kLastThawPatience{10};
 constexpr std::chrono::milliseconds kEndPatience{30'000};
 constexpr std::chrono::milliseconds kEndPatienceWithoutLibvirt{5'000};  ///< after the ten seconds of check()
 constexpr std::chrono::milliseconds kEndOfDomain{500};
+constexpr std::chrono::milliseconds kWhileHandshake{5};
 constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kLibvirtMayBeAway = 10 * kSecond;  ///< a restart of libvirtd; QEMU and the export go on meanwhile
 constexpr std::int64_t kThawAgainAfter = 5 * kSecond;
@@ -66,7 +67,8 @@ std::unique_ptr<PullJob> PullJob::begin(Domain domain, const std::vector<DomainD
   job->refuse_unfit_domain(description);
   job->prepare(description, disks);
   job->publish_identity();
-  job->watch_ = std::make_unique<ScratchWatch>(job->domain_, job->places_.socket, job->places_.scratch_dir, job->worst_case_);
+  job->watch_ =
+      std::make_unique<ScratchWatch>(job->domain_, job->places_.socket, job->places_.scratch_dir, job->worst_case_, state);
   if (options.quiesce && job->paused_)
     job->warnings_.push_back("guest agent: cannot answer while the VM is paused; not quiesced");
   if (options.quiesce && !job->paused_) job->freeze_.freeze(description.agent, options.quiesce_timeout);
@@ -136,12 +138,16 @@ void PullJob::ask_libvirt(const DomainDescription& description, const std::vecto
   std::vector<BackupDisk> wanted;
   for (const DomainDisk& disk : disks) {
     const auto since = options_.since.find(disk.target);
-    wanted.push_back({disk.target, places_.scratch_dir + "/" + scratch_name(options_.run_id, disk.target), {},
-                      since == options_.since.end() ? "" : since->second, {}});
+    wanted.push_back({disk.target,
+                      places_.scratch_dir + "/" + scratch_name(options_.run_id, disk.target),
+                      {},
+                      since == options_.since.end() ? "" : since->second,
+                      {}});
   }
   const std::string xml = pull_job_xml(places_.socket, wanted);
   const std::string checkpoint =
       options_.checkpoint.empty() ? std::string() : checkpoint_xml(options_.checkpoint, disks, description.disks);
+  state_.job_ends.store(false);
   state_.guest_job.store(true);
   has_checkpoint_ = !checkpoint.empty();
   state_.checkpoint.store(has_checkpoint_);
@@ -170,13 +176,13 @@ void PullJob::note_exports() {
   if (!xml) throw Fault(FaultKind::source, "domain " + domain_.name() + ": the backup job ended as soon as it had begun");
   const BackupDescription job = parse_backup(*xml);
   for (JobExport& out : exports_) {
-    out.export_name = out.disk.target;
+    out.socket = {places_.socket, out.disk.target};
     for (const BackupDisk& disk : job.disks) {
       if (disk.target != out.disk.target) continue;
-      out.export_name = disk.export_name;
+      out.socket.export_name = disk.export_name;
       if (!disk.since.empty()) out.bitmap = "qemu:dirty-bitmap:" + disk.bitmap;
     }
-    out.uri = nbd_uri(places_.socket, out.export_name);
+    out.uri = nbd_uri(places_.socket, out.socket.export_name);
   }
 }
 
@@ -247,6 +253,7 @@ void PullJob::end() {
   watch_.reset();
   const auto deadline = std::chrono::steady_clock::now() + (lost_since_ns_ == 0 ? kEndPatience : kEndPatienceWithoutLibvirt);
   std::string reason = "libvirt does not forget it";
+  while (!can_end_job(state_)) std::this_thread::sleep_for(kWhileHandshake);
   while (state_.guest_job.load() && std::chrono::steady_clock::now() < deadline) {
     try {
       if (!domain_.connected()) domain_.reconnect();

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/io/job_socket.h"
 #include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
 #include "engine/vm/freeze.h"
@@ -27,7 +28,7 @@ struct PullJobOptions {
   std::string scratch_dir;  ///< empty: QEMU's own directory of the domain
   bool quiesce = false;
   std::chrono::seconds quiesce_timeout{10};
-  std::string checkpoint;  ///< created with the job; empty: none
+  std::string checkpoint;                         ///< created with the job; empty: none
   std::map<std::string, std::string> since = {};  ///< by target: the checkpoint since which the disk's changes are exported
 };
 
@@ -35,8 +36,8 @@ struct PullJobOptions {
 struct JobExport {
   DomainDisk disk;
   std::uint64_t size = 0;  ///< bytes, as libvirt says
-  std::string export_name;
-  std::string uri;     ///< nbd+unix:///vda?socket=…
+  JobSocket socket;
+  std::string uri;     ///< the same as a URI, nbd+unix:///vda?socket=…
   std::string bitmap;  ///< the NBD context that tells what changed; empty: the disk is exported as a whole
 };
 
@@ -69,8 +70,8 @@ class PullJob {
   /// down, QEMU killed, job ended by somebody, scratch nearly full, libvirtd away for more than ten seconds.
   JobCondition check();
 
-  /// Whether the checkpoint stays is decided from now on by whether the backup is there, and no longer by whoever watches us: to be
-  /// called before it is published, where somebody will look.
+  /// Whether the checkpoint stays is decided from now on by whether the backup is there, and no longer by whoever watches us: to
+  /// be called before it is published, where somebody will look.
   void entrust_checkpoint() noexcept { state_.checkpoint.store(false); }
   /// What was read is safe: the checkpoint stays. Without this it goes with the job.
   void keep_checkpoint() noexcept {
@@ -114,7 +115,7 @@ class PullJob {
   std::int64_t next_thaw_ns_ = 0;
   std::int64_t next_used_ns_ = 0;
   bool has_checkpoint_ = false;  ///< it was asked for, and is not to be kept as yet
-  bool begun_ = false;  ///< the places exist or the job was asked for: there is something to undo
+  bool begun_ = false;           ///< the places exist or the job was asked for: there is something to undo
 };
 
 }  // namespace nasbackup::vm

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checkpoints (https://libvirt.org/formatcheckpoint.html): created together with a backup job, and with each a bitmap of its name in
-// every disk that can hold one, which records from then on what the guest writes. libvirt forgets its checkpoints in some ways in
-// which the bitmaps stay (the domain was undefined meanwhile, or migrated): then they are told to it again.
-// Functions without state; thread-safety: that of the Domain given. All throw Fault(source) with libvirt's words.
+// Checkpoints (https://libvirt.org/formatcheckpoint.html): created together with a backup job, and with each a bitmap of its name
+// in every disk that can hold one, which records from then on what the guest writes. libvirt forgets its checkpoints in some ways
+// in which the bitmaps stay (the domain was undefined meanwhile, or migrated): then they are told to it again. Functions without
+// state; thread-safety: that of the Domain given. All throw Fault(source) with libvirt's words.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,8 @@ bool has_checkpoint(const Domain& domain, const std::string& name) noexcept;
 void redefine_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& with_bitmap,
                          const std::vector<DomainDisk>& all);
 
-/// Of a checkpoint that libvirt knows and a domain that runs: the disks (by target) whose bitmap is there and consistent, with how
-/// many bytes it calls changed.
+/// Of a checkpoint that libvirt knows and a domain that runs: the disks (by target) whose bitmap is there and consistent, with
+/// how many bytes it calls changed.
 std::map<std::string, std::uint64_t> usable_bitmaps(Domain& domain, const std::string& name);
 
 /// Deletes it, bitmaps and all. True when there is none (any more), also when the domain is gone.
@@ -39,8 +39,8 @@ bool delete_checkpoint(Domain& domain, const std::string& name);
 /// libvirt forgets it; its bitmaps stay. True when it knows none (any more).
 bool forget_checkpoint(Domain& domain, const std::string& name);
 
-/// Deletes it whatever libvirt still knows of it, and whatever is left of its bitmaps on `all`, on all of which they may be. False
-/// when the domain does not run, and so its bitmaps stay; libvirt has forgotten it then.
+/// Deletes it whatever libvirt still knows of it, and whatever is left of its bitmaps on `all`, on all of which they may be.
+/// False when the domain does not run, and so its bitmaps stay; libvirt has forgotten it then.
 bool uproot_checkpoint(Domain& domain, const std::string& name, const std::vector<DomainDisk>& all);
 
 }  // namespace nasbackup::vm

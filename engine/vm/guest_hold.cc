@@ -37,6 +37,7 @@ struct Work {
   std::string socket;
   std::string run_id;
   std::string checkpoint_name;
+  std::int64_t job_can_end_at = 0;
 
   std::mutex mutex;  // guards what follows
   std::condition_variable changed;
@@ -83,11 +84,18 @@ bool drop_checkpoint(Domain& domain, Work& work) {
   return true;
 }
 
+/// Of a worker that was killed in a handshake the kernel may not have closed the connection.
+bool end_job(Domain& domain, Work& work) {
+  const bool may_end = monotonic_ns() >= work.job_can_end_at;
+  if (may_end && abort_own_job(domain, work.socket, kEndPatience)) return true;
+  set_reason(work, may_end ? "libvirt does not end the job" : "a connection to it is just being made");
+  return false;
+}
+
 /// True when nothing is held any more.
 bool try_once(Work& work, const Held& held) {
   Domain domain = Domain::by_uuid(work.uri, work.uuid);
-  const bool ended = !held.job || abort_own_job(domain, work.socket, kEndPatience);
-  if (!ended) set_reason(work, "libvirt does not end the job");
+  const bool ended = !held.job || end_job(domain, work);
   if (ended && held.job) remove_job_places(places_of(work), work.run_id);
   if (ended) give_back(work, &Work::job);
   const bool dropped = !held.checkpoint || (ended && drop_checkpoint(domain, work));
@@ -137,7 +145,7 @@ std::string what_is_held(const Work& work) {
   return text + ": domain " + work.uuid + ": " + work.reason;
 }
 
-std::shared_ptr<Work> read_state(const LifelineState& state) {
+std::shared_ptr<Work> read_state(LifelineState& state) {
   auto work = std::make_shared<Work>();
   work->uri = state.connect_uri.data();
   work->uuid = state.domain_uuid.data();
@@ -147,6 +155,8 @@ std::shared_ptr<Work> read_state(const LifelineState& state) {
   work->checkpoint = state.checkpoint.load();
   work->frozen = state.guest_frozen.load();
   work->job = state.guest_job.load();
+  state.job_ends.store(true);
+  work->job_can_end_at = job_can_end_at(state);
   return work;
 }
 

@@ -30,6 +30,11 @@ std::optional<BackupDescription> own_job(const Domain& domain, const std::string
   return job;
 }
 
+/// What a client left behind by closing its connection QEMU takes note of at the latest between two answers: see Handshake.
+void let_qemu_notice_what_is_closed(const Domain& domain) noexcept {
+  for (int question = 0; question < 2; ++question) domain.running_job();
+}
+
 /// A job that libvirt is about to begin has no XML yet. It may be ours: its caller can have died inside the call.
 bool some_job_is_beginning(const Domain& domain) {
   return !domain.backup_job() && domain.running_job() == VIR_DOMAIN_JOB_OPERATION_BACKUP;
@@ -53,6 +58,11 @@ void after_the_job(const Domain& domain, const BackupDescription& job, bool was_
 
 }  // namespace
 
+bool can_end_job(LifelineState& state) noexcept {
+  state.job_ends.store(true);
+  return monotonic_ns() >= job_can_end_at(state);
+}
+
 bool wait_while_job_begins(const Domain& domain, std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (some_job_is_beginning(domain)) {
@@ -72,6 +82,7 @@ bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milli
     if (std::chrono::steady_clock::now() >= deadline) return false;
     if (job) {
       was_full = was_full || some_scratch_is_full(*job);
+      if (!seen) let_qemu_notice_what_is_closed(domain);
       virDomainAbortJob(domain.get());  // its errors do not matter: what counts is whether the job is still there
       seen = job;
     }

@@ -8,9 +8,14 @@
 #include <chrono>
 #include <string>
 
+#include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
 
 namespace nasbackup::vm {
+
+/// Whether the job may be ended now, which is to be asked before abort_own_job() until it is true (twelve seconds at the most):
+/// no handshake of this run waits for its client (class Handshake), and from now on none is begun.
+bool can_end_job(LifelineState& state) noexcept;
 
 /// Aborts the backup job whose NBD server listens on `socket` and waits until libvirt has forgotten it, at most
 /// `patience`. True when there is no such job (any more), also when the domain is gone; a job with another socket is
@@ -21,8 +26,8 @@ namespace nasbackup::vm {
 /// repeats the write, which no longer needs the scratch file.
 bool abort_own_job(Domain& domain, const std::string& socket, std::chrono::milliseconds patience);
 
-/// Waits while libvirt is just beginning a backup job, whosever it is, at most `patience`; true when it is not. Its caller may have
-/// died inside the call.
+/// Waits while libvirt is just beginning a backup job, whosever it is, at most `patience`; true when it is not. Its caller may
+/// have died inside the call.
 bool wait_while_job_begins(const Domain& domain, std::chrono::milliseconds patience);
 
 }  // namespace nasbackup::vm

@@ -55,15 +55,16 @@ void sweep_files(const std::string& directory, std::vector<std::string>& swept) 
   }
 }
 
-/// Somebody listens there: the job of another domain whose run is dead; that domain's next run ends it.
+/// Somebody listens there: the job of another domain whose run is dead; that domain's next run ends it. Asked with a socket of
+/// another kind, which the kernel refuses to connect: QEMU must see no client (class Handshake).
 bool is_served(const std::string& socket_path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket_path.size() >= sizeof(address.sun_path)) return false;
   std::memcpy(address.sun_path, socket_path.data(), socket_path.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return true;
-  const bool served = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 || errno == EAGAIN;
+  const bool served = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 || errno == EPROTOTYPE;
   close(fd);
   return served;
 }

@@ -26,11 +26,13 @@ ScratchRoom scratch_room_of(const std::string& directory) {
   return {room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize, 0, 0};
 }
 
-ScratchWatch::ScratchWatch(const Domain& domain, std::string socket, std::string directory, std::uint64_t worst_case)
+ScratchWatch::ScratchWatch(const Domain& domain, std::string socket, std::string directory, std::uint64_t worst_case,
+                           LifelineState& state)
     : domain_(Domain::by_uuid(domain.uri(), domain.uuid())),
       socket_(std::move(socket)),
       directory_(std::move(directory)),
       worst_case_(worst_case),
+      state_(state),
       thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
 ScratchWatch::~ScratchWatch() { thread_.request_stop(); }
@@ -63,7 +65,7 @@ void ScratchWatch::abort_until_gone(const std::stop_token& stop) {
   do {
     try {
       if (!domain_.connected()) domain_.reconnect();
-      if (abort_own_job(domain_, socket_, std::chrono::milliseconds(500))) return;
+      if (can_end_job(state_) && abort_own_job(domain_, socket_, std::chrono::milliseconds(500))) return;
     } catch (const Fault&) {
       // libvirtd is away for the moment; there is nobody else who could end the job, so try again.
     }

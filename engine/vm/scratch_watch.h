@@ -18,6 +18,7 @@
 #include <string>
 #include <thread>
 
+#include "engine/io/lifeline_state.h"
 #include "engine/vm/domain.h"
 #include "engine/vm/scratch_room.h"
 
@@ -29,7 +30,7 @@ ScratchRoom scratch_room_of(const std::string& directory);
 class ScratchWatch {
  public:
   /// `domain` is only read for its name; the watch opens its own.
-  ScratchWatch(const Domain& domain, std::string socket, std::string directory, std::uint64_t worst_case);
+  ScratchWatch(const Domain& domain, std::string socket, std::string directory, std::uint64_t worst_case, LifelineState& state);
   ~ScratchWatch();
   ScratchWatch(const ScratchWatch&) = delete;
   ScratchWatch& operator=(const ScratchWatch&) = delete;
@@ -51,6 +52,7 @@ class ScratchWatch {
   const std::string socket_;
   const std::string directory_;
   const std::uint64_t worst_case_;
+  LifelineState& state_;
   std::atomic<std::uint64_t> used_{0};
   std::atomic<std::uint64_t> free_{0};
   std::atomic<std::uint64_t> total_{0};

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What libvirt keeps secret on a disk's behalf (https://libvirt.org/formatsecret.html): the key of a Ceph client, the passphrase of an
-// encrypted volume. Functions without state; they block for as long as libvirtd takes.
+// What libvirt keeps secret on a disk's behalf (https://libvirt.org/formatsecret.html): the key of a Ceph client, the passphrase
+// of an encrypted volume. Functions without state; they block for as long as libvirtd takes.
 #pragma once
 
 #include <optional>

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -36,6 +37,42 @@ class WhenTheGuestEnds(lab.LabTest):
         run, _ = self.begin_in_job(domain, "--rate", "8M")
         domain.handle.abortJob()
         self.assert_status(run.end(), SOURCE)
+        self.assert_nothing_left(domain)
+
+
+# Stands before libnbd's every look at what a server said: a handshake word by word takes a second then.
+SLOW_WORDS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+int nbd_aio_notify_read(void* nbd) {
+  close(creat(getenv("CONNECTED"), 0600));
+  int (*notify)(void*) = dlsym(RTLD_NEXT, "nbd_aio_notify_read");
+  usleep(600000);
+  return notify(nbd);
+}
+"""
+
+
+class WhenTheJobEndsInAHandshake(lab.LabTest):
+    def test_qemu_does_not_stand_still(self):
+        """QEMU 7.2 does for ever, when its NBD server is stopped while it waits for a client's part of a handshake."""
+        source, library = self.dir / "slow.c", self.dir / "slow.so"
+        source.write_text(SLOW_WORDS)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+        domain = self.domain()
+        connected = self.dir / "connected"
+        run = self.begin(*self.backup_words(domain), env={"LD_PRELOAD": str(library), "CONNECTED": str(connected)})
+        wait_until("a connection to the job", connected.exists, pause=0.01)
+        domain.handle.abortJob()
+        time.sleep(0.3)
+        asked = subprocess.run(["virsh", "qemu-monitor-command", domain.name, '{"execute": "query-status"}'], stdout=subprocess.PIPE,
+                               stdin=subprocess.DEVNULL, timeout=10)
+        self.assertIn(b"running", asked.stdout)
+        result = run.end()
+        self.assert_status(result, SOURCE)
         self.assert_nothing_left(domain)
 
 

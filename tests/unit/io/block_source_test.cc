@@ -99,6 +99,18 @@ asio::awaitable<Opened> open_nbd(Loop& loop, const Folder& folder, const std::ve
   co_return opened;
 }
 
+/// As a backup job's export is: all of the handshake at once.
+asio::awaitable<Opened> open_job(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  write_sparse(folder.file("disk"), disk);
+  Opened opened;
+  opened.server = std::make_unique<Nbdkit>(folder, folder.file("disk"));
+  NbdSource::Options options;
+  options.uri = opened.server->uri();
+  options.job = JobSocket{folder.file("socket"), ""};
+  opened.source = co_await NbdSource::open(loop.context.get_executor(), loop.stop, options);
+  co_return opened;
+}
+
 class EverySource : public testing::TestWithParam<std::pair<const char*, Open>> {
  protected:
   void with_source(const std::function<asio::awaitable<void>(BlockSource&)>& test) {
@@ -163,7 +175,7 @@ TEST_P(EverySource, IsWhatItWasWhenNobodyTouchedIt) {
 
 INSTANTIATE_TEST_SUITE_P(Sources, EverySource,
                          testing::Values(std::pair{"memory", Open{open_memory}}, std::pair{"file", Open{open_file}},
-                                         std::pair{"bounded", Open{open_bounded}}, std::pair{"nbd", Open{open_nbd}},
+                                         std::pair{"bounded", Open{open_bounded}}, std::pair{"nbd", Open{open_nbd}}, std::pair{"job", Open{open_job}},
                                          std::pair{"qcow2", Open{open_qcow2}}, std::pair{"compressed", Open{open_compressed}},
                                          std::pair{"extended", Open{open_extended}}, std::pair{"overlay", Open{open_overlay}}),
                          [](const auto& one) { return one.param.first; });
