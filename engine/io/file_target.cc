@@ -25,11 +25,6 @@ namespace nasbackup {
 
 namespace {
 
-/// Writeback is begun for each stretch of this size, and the stretch before is waited for: at most two are dirty.
-constexpr std::uint64_t kWritebackStretch = 32u << 20;
-/// A flush is begun whenever so much was written since the last one.
-constexpr std::uint64_t kFlushStretch = 64u << 20;
-
 FileDescriptor open_target(const std::string& path, int flags, LifelineState* lifeline) {
   const TargetCall mark(lifeline);
   FileDescriptor file(::open(path.c_str(), flags | O_RDWR | O_CLOEXEC, 0600));
@@ -126,7 +121,7 @@ void FileTarget::write_back(std::uint64_t offset, std::uint64_t length) {
   written_from_ = written_bytes_ == 0 ? offset : std::min(written_from_, offset);
   written_to_ = written_bytes_ == 0 ? offset + length : std::max(written_to_, offset + length);
   written_bytes_ += length;
-  if (written_bytes_ < kWritebackStretch) return;
+  if (written_bytes_ < stretch_.bytes()) return;
   written_bytes_ = 0;
   const TargetCall mark(lifeline_);
   ::sync_file_range(file_.get(), static_cast<off_t>(written_from_), static_cast<off_t>(written_to_ - written_from_),
@@ -148,19 +143,21 @@ void FileTarget::flush_ahead(std::uint64_t length) {
   unflushed_ += length;
   const auto now = std::chrono::seconds(0);
   const bool busy = flush_under_way_.valid() && flush_under_way_.wait_for(now) != std::future_status::ready;
-  if (unflushed_ < kFlushStretch || busy) return;
+  if (unflushed_ < stretch_.of_flush() || busy) return;
   await_flush_ahead();
   unflushed_ = 0;
-  flush_under_way_ = std::async(std::launch::async, [this] { sync_data(); });
+  flush_under_way_ = std::async(std::launch::async, [this] { return sync_data(); });
 }
 
 void FileTarget::await_flush_ahead() {
-  if (flush_under_way_.valid()) flush_under_way_.get();
+  if (flush_under_way_.valid()) stretch_.flushed_in(flush_under_way_.get());
 }
 
-void FileTarget::sync_data() {
+std::chrono::nanoseconds FileTarget::sync_data() {
   const TargetCall mark(lifeline_);
+  const std::int64_t began = monotonic_ns();
   if (::fdatasync(file_.get()) != 0) throw_target_errno(errno, path_, "fdatasync");
+  return std::chrono::nanoseconds(monotonic_ns() - began);
 }
 
 // Punches a hole where the file system can, otherwise writes zeroes.

@@ -7,6 +7,7 @@
 // docs/performance.md.)
 #pragma once
 
+#include <chrono>
 #include <future>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "engine/io/block_target.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/io/image_lock.h"
+#include "engine/io/writeback_stretch.h"
 
 namespace nasbackup {
 
@@ -41,7 +43,7 @@ class FileTarget final : public BlockTarget {
   void write_back(std::uint64_t offset, std::uint64_t length);
   void flush_ahead(std::uint64_t length);
   void await_flush_ahead();
-  void sync_data();
+  std::chrono::nanoseconds sync_data();
   void zero_range(const FileRange& range);
   void sync();
   void close_now(std::uint64_t size);
@@ -51,13 +53,14 @@ class FileTarget final : public BlockTarget {
   bool is_device_;
   LifelineState* lifeline_;
   std::optional<ImageLock> lock_;
+  WritebackStretch stretch_;
   std::uint64_t written_bytes_ = 0;  // whose writeback is not yet begun; they lie between these two
   std::uint64_t written_from_ = 0;
   std::uint64_t written_to_ = 0;
   std::uint64_t flushing_from_ = 0;  // the stretch whose writeback was begun last
   std::uint64_t flushing_to_ = 0;
-  std::uint64_t unflushed_ = 0;        // written since the last flush was begun
-  std::future<void> flush_under_way_;  // of its own thread; all else is touched by `thread_` alone
+  std::uint64_t unflushed_ = 0;                            // written since the last flush was begun
+  std::future<std::chrono::nanoseconds> flush_under_way_;  // of its own thread; all else is touched by `thread_` alone
   asio::thread_pool thread_{1};
 };
 
