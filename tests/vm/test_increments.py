@@ -12,6 +12,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+import dirty_bitmaps  # noqa: E402
 import judge  # noqa: E402
 import lab  # noqa: E402
 from lab import DONE, MIB, NOT_FOUND, USAGE, wait_until  # noqa: E402
@@ -318,6 +319,42 @@ class Checkpoints(ChainTest):
         vm.destroy()
         self.assert_status(self.backup(vm, "--incremental"), DONE)
         self.assertEqual(json.loads((self.one_set(vm) / "manifest.json").read_text())["checkpoint"], "")
+
+
+class AMillionDirtyPieces(ChainTest):
+    SIZE = 128 << 30
+    MEASURE = ("import resource, subprocess, sys; print(subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode,"
+               " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+
+    def peak(self, *words):
+        """The most that one of the command's processes had in memory, in MiB."""
+        done = subprocess.run([sys.executable, "-c", self.MEASURE, lab.NASBACKUP, *map(str, words)], capture_output=True, text=True, timeout=120)
+        status, kibibytes = map(int, done.stdout.split())
+        self.assertEqual(status, DONE, done.stderr)
+        return kibibytes / 1024
+
+    def make_dirty(self, vm, disk):
+        """Each second piece, which no guest of ours could write in time: into each of its bitmap's clusters once, the rest by hand."""
+        for offset in range(0, self.SIZE, 32 << 30):
+            vm.write("vda", offset, 65536, offset >> 35 or 9)
+        vm.destroy()
+        dirty_bitmaps.fill(disk.path, b"\x55")
+        vm.handle.create()
+
+    def test_need_little_memory(self):
+        disk = self.disk("vda", self.SIZE, "qcow2")
+        vm = self.domain(disks=[disk])
+        self.assert_status(self.backup(vm, "--full"), DONE)
+        for options in ((), ("-c",)):
+            self.make_dirty(vm, disk)
+            with self.subTest(options=options):
+                self.assertLess(self.peak(*self.backup_words(vm, "--incremental", *options)), 256)
+                newest = self.sets(vm)[-1]
+                stored = json.loads((newest / "manifest.json").read_text())["disks"][0]
+                self.assertEqual((stored["parent_bytes"], stored["data_bytes"] + stored["zero_bytes"]), (self.SIZE // 2, self.SIZE // 2))
+                for words in (("verify", newest), ("restore", newest, "--disk", f"vda={self.dir}/restored{len(options)}.qcow2"), ("merge", newest)):
+                    self.assertLess(self.peak(*words), 256)
+                judge.same(self.dir / f"restored{len(options)}.qcow2", disk.path, "qcow2", "qcow2")
 
 
 if __name__ == "__main__":
