@@ -8,28 +8,13 @@
 #include <set>
 
 #include "engine/io/fault.h"
-#include "engine/set/catalogue.h"
 #include "engine/io/run_lock.h"
+#include "engine/set/needed_checkpoints.h"
 #include "engine/vm/checkpoint.h"
 
 namespace nasbackup {
 
 namespace {
-
-/// A set whose checkpoint is gone (its run failed after it had published, say) makes no other's needless.
-std::set<std::string> needed(const std::vector<set::CatalogueSet>& sets, const set::CheckpointLedger& ledger) {
-  std::set<std::string> runs;
-  bool newest = false, full = false;
-  for (auto set = sets.rbegin(); set != sets.rend(); ++set) {
-    const auto run = set->manifest ? ledger.run_of(set->manifest->checkpoint) : std::nullopt;
-    if (!run || !ledger.has(set->manifest->checkpoint)) continue;
-    const bool is_full = set->manifest->kind == set::kFull;
-    if (!newest || (is_full && !full)) runs.insert(*run);
-    newest = true;
-    full = full || is_full;
-  }
-  return runs;
-}
 
 std::vector<std::string> ended_runs(const VmOnTarget& vm, const set::CheckpointLedger& ledger) {
   std::vector<std::string> runs = ledger.runs();
@@ -51,7 +36,7 @@ std::optional<vm::Domain> find_domain(const std::string& connect, const std::str
 void settle_checkpoints(const VmOnTarget& vm, vm::Domain& domain, const std::vector<vm::DomainDisk>& all,
                         const set::CheckpointLedger& ledger) {
   const std::vector<std::string> runs = ended_runs(vm, ledger);
-  const std::set<std::string> keep = needed(set::list_vm(vm.directory, vm.name), ledger);
+  const std::set<std::string> keep = set::needed_checkpoints(set::list_vm(vm.directory, vm.name), ledger);
   for (const std::string& run : runs) {
     if (keep.contains(run)) continue;
     try {
