@@ -100,6 +100,18 @@ class WhenLibvirtd(lab.LabTest):
         judge.check(self.image(self.one_set(domain), "vda"))
         self.assert_nothing_left(domain, published=1)
 
+    def test_does_not_answer_for_a_while_the_backup_waits(self):
+        domain = self.domain()
+        run, release = self.begin_in_job(domain)
+        os.kill(lab.daemon.pid_of(lab.daemon.LIBVIRTD_PID), signal.SIGSTOP)
+        release()
+        time.sleep(3)
+        self.assertTrue(run.running(), "the job cannot have been ended")
+        os.kill(lab.daemon.pid_of(lab.daemon.LIBVIRTD_PID), signal.SIGCONT)
+        self.assert_status(run.end(), DONE)
+        judge.check(self.image(self.one_set(domain), "vda"))
+        self.assert_nothing_left(domain, published=1)
+
 
 class Signals(lab.LabTest):
     MOMENTS = 8
