@@ -4,7 +4,8 @@
 """called_nas.py FOLDER PLACE [-o OPTIONS]: the file system of hung_nas.py for a call that mounts its storage itself.
 
 A helper of mount(8), through mount.fuse: `mount -t fuse 'called_nas.py#FOLDER' PLACE`. Serves FOLDER/backing from a process of its own, as
-the helpers of real FUSE file systems do. FOLDER/hold makes the helper wait before it mounts; FOLDER/plan says where it hangs.
+the helpers of real FUSE file systems do. FOLDER/hold makes the helper wait before it mounts; FOLDER/plan says where it hangs; FOLDER/warning
+is what it says on both its outputs.
 """
 import contextlib
 import os
@@ -49,6 +50,9 @@ class CalledNas:
     def let_go(self):
         (self.folder / "hold").unlink()
 
+    def warn(self, text):
+        (self.folder / "warning").write_text(text)
+
     def is_asked(self):
         return (self.folder / "asked").exists()
 
@@ -73,6 +77,9 @@ def main():
     (folder / "asked").touch()
     while (folder / "hold").exists():
         time.sleep(0.02)
+    if (folder / "warning").exists():
+        for out in (sys.stdout, sys.stderr):
+            print((folder / "warning").read_text(), file=out, flush=True)
     device = hung_nas.mount(place)
     child = os.fork()
     if child:

@@ -116,6 +116,17 @@ class AMountThatHangs(FaultTest):
         self.assert_size(self.take(domain.name))
 
 
+class AMountThatWarns(FaultTest):
+    def test_is_not_heard_by_java(self):
+        """[T18]"""
+        domain, nas = self.machine(73), self.called_nas("warns")
+        nas.warn("mount: 42\nmount: warning: an option is not known")
+        self.assert_size(self.begin_take(domain, nas.store()).end())
+        self.assertRegex(self.begin(*cloudstack.stats(nas.store())).end().out, r"\A\S+\n[0-9]+ [0-9]+\n\Z")
+        deleted = self.begin(*cloudstack.delete(nas.store(), f"{domain.name}/{TIME}")).end()
+        self.assertEqual((deleted.status, deleted.out), (OK, ""))
+
+
 class ANasThatStopsAnswering(FaultTest):
     HANGS = {"mkdir 1": FAILED, "mkdir 3": CLEANUP_FAILED, "write 20": CLEANUP_FAILED, "fsync 2": CLEANUP_FAILED, "rename 2": CLEANUP_FAILED}
 
@@ -472,7 +483,8 @@ class ASignal(FaultTest):
         if answer.status == OK:
             self.assert_size(answer)
         elif answer.status == -number:
-            self.assertEqual(answer.out, "")  # before it has begun
+            self.assertEqual(answer.out, "")
+            self.assertLess(moment, 0.25, "only before it has begun")
         else:
             self.assert_failure(answer, f"^stopped by signal {int(number)}")
 
