@@ -7,6 +7,7 @@ from goal import Goal, against, alone, mebibytes
 import call_contest as call
 import increment_contest as increments
 import limit_contest
+import merge_contest as merges
 import transform_goals
 import trust_goals
 
@@ -50,6 +51,9 @@ def increment_goals():
     yield Goal("increment", "1 % changed: against our full backup, all of its time", "Increments", 1, ours=increments.SMALL, rival=increments.WHOLE)
     yield Goal("increment", "the same change on 8 TiB against 8 GiB", "Increments", 1.3, ours=increments.BIG, rival=increments.SMALL)
     yield Goal("increment", "1 % changed: against virtnbdbackup's increment", "Increments", 0.5, ours=increments.SMALL, rival=increments.RIVAL)
+    yield Goal("merge", "a chain of four merged: against qemu-img convert", "Merge", 1, ours=merges.OURS, rival=merges.QEMU)
+    yield Goal("merge", "a compressed chain of four merged: against qemu-img convert", "MergeCompressed", 0.2, ours=merges.OURS,
+               rival=merges.QEMU_COMPRESSED)
 
 
 def shape_goals():

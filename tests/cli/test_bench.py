@@ -138,7 +138,7 @@ class Goals(unittest.TestCase):
         self.assertEqual(self.verdict(goal, result("nasbackup", 1), rival), "n/a")
 
     def test_every_goal_names_a_row_that_can_be_asked_for(self):
-        rows = {"libvirt", "increment", "nbdkit", "rbd", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit", "compress", "encrypt", "both",
+        rows = {"libvirt", "increment", "merge", "nbdkit", "rbd", "raw", "empty", "memory", "cpu", "depth", "fragments", "limit", "compress", "encrypt", "both",
                 "live-compress", "scaling", "auto", "tune", "restore", "verify", "check", "verified", "serve", "call"}
         self.assertEqual({goal.row for goal in goals.all_goals()}, rows)
 

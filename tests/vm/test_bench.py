@@ -18,7 +18,7 @@ class CompareOverAVm(unittest.TestCase):
     def test_backs_a_vm_up_in_every_way(self):
         folder = Path(tempfile.mkdtemp(prefix="bench-test-", dir="/var/tmp"))
         self.addCleanup(shutil.rmtree, folder)
-        run = subprocess.run([ROOT / "bench" / "compare", "--only", "libvirt", "live-compress", "call", "--data", "8M", "--runs", "1",
+        run = subprocess.run([ROOT / "bench" / "compare", "--only", "libvirt", "merge", "live-compress", "call", "--data", "8M", "--runs", "1",
                               "--patience", "0", "--dir", folder, "--tree", "/usr/share/perl",
                               "--json", folder / "out.json", "--build", NASBACKUP.parents[1]],
                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
@@ -31,7 +31,7 @@ class CompareOverAVm(unittest.TestCase):
             self.assertIsNone(one["reason"], one["name"])
             self.assertEqual(len(one["samples"]), 1, one["name"])
         self.assertEqual(len(results), 5)
-        for contest in ("VmCompress", "VmCall", "VmCallCompress"):
+        for contest in ("Merge", "MergeCompressed", "VmCompress", "VmCall", "VmCallCompress"):
             for one in told[contest]["results"]:
                 self.assertIsNone(one["reason"], one["name"])
         script = told["VmCall"]["results"][1]["samples"][0]
