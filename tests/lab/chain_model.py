@@ -3,6 +3,7 @@
 """A model of chains of backups: what each disk of a VM holds, what each set must hold, and which bitmaps tell what changed. From a
 seed it lets the VM, its disks, the target and the runs go through generations of whatever may happen to them, and compares after
 each: sets with the model byte for byte, images with qemu-img, checkpoints and bitmaps of QEMU with sets and ledger."""
+import collections
 import errno
 import json
 import os
@@ -34,6 +35,8 @@ STEPS = [("create", r"/\.checkpoint-\w+$", 1), ("write", r"/\.checkpoint-\w+$", 
          ("fsync", r"/manifest\.json$", 1), ("fsyncdir", r"/\.partial-\w+$", 1), ("rename", r"/20[0-9.]+$", 1),
          ("fsyncdir", r"/machine$", 2), ("unlink", r"/\.checkpoint-\w+$", 1), ("unlink", r"/\.checkpoint-\w+$", 2),
          ("rename", r"", 3), ("rmdir", r"", 1)]
+# How often each was come to, before it was carried out or after, by all seeds of this process.
+REACHED = collections.Counter()
 
 
 class Content:
@@ -549,6 +552,7 @@ class ChainModelTest(lab.LabTest):
         try:
             run = self.begin(*self.words(nas.place, chain))
             reached = nas.reached(run.running)
+            REACHED[when, operation, pattern, count] += reached
             self.note(f"  {when} {operation} {pattern} {count}: {action.__name__ if action else errno.errorcode[what]}"
                       f"{'' if reached else ': did not come to that'}")
             if action and reached:
