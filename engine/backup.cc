@@ -6,6 +6,7 @@
 #include "engine/io/location.h"
 #include "engine/passphrase.h"
 #include "engine/set/catalogue.h"
+#include "engine/set/text.h"
 #include "engine/storage_keys.h"
 #include "engine/translate_faults.h"
 
@@ -13,10 +14,20 @@ namespace nasbackup {
 
 namespace {
 
+/// libvirt keeps each in a file of its name, QEMU in the image: a name that either would change, or refuse later, is refused now.
+void check_checkpoint(const std::string& name) {
+  if (!name.empty() && !set::is_file_name(name))
+    throw Fault(FaultKind::usage,
+                "checkpoint " + set::plain_text(name, 64) +
+                    ": no name for one: at most 255 bytes, no slash, no dot at its beginning, no control characters");
+}
+
 void check(const BackupOptions& options) {
   const auto refuse = [](const std::string& line) { throw Fault(FaultKind::usage, line); };
   if (options.vm.empty()) refuse(options.sources.empty() ? "backup: which VM? write its name" : "backup: write --name NAME");
   if (options.to.empty()) refuse("backup: write --to DIR");
+  const std::string parent = options.named_parent ? options.named_parent->checkpoint : "";
+  for (const std::string& checkpoint : {options.checkpoint, options.stopped_bitmap, parent}) check_checkpoint(checkpoint);
   check_source_format(options.source_format);
   check_transfer(options);
   check_encryption(options);

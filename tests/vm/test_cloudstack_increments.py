@@ -129,6 +129,10 @@ class Increments(CloudStackTest):
                 self.assert_failure(self.increment(1, 0, parents=parents), says)
                 self.assertEqual(self.checkpoints(), ["backup-0"])
         self.assert_failure(self.increment(1, 0, bitmap_new="backup-0"), "checkpoint backup-0: exists already")
+        for name in ("../backup-1", "a/b", ".backup", "two\nlines", "\x1b[31m", "x" * 256):
+            with self.subTest(name=name):
+                self.assert_failure(self.increment(1, 0, bitmap_new=name), "^checkpoint .*: no name for one")
+                self.assertEqual(self.checkpoints(), ["backup-0"])
         with self.mounted() as nas:
             self.assertEqual([path.name for path in (nas / self.vm.name).iterdir()], [TIMES[0]])
             image = nas / good[0]

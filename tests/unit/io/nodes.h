@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the suites of sources and targets share: a temporary folder, a patchy disk, an nbdkit that serves a file, and a loop to run
-// coroutines on. For tests; one thread.
+// What the suites of sources and targets share: a temporary folder, a patchy disk, an nbdkit that serves a file, and a loop to
+// run coroutines on. For tests; one thread.
 #pragma once
 
 #include <signal.h>
@@ -78,17 +78,18 @@ inline std::vector<std::byte> read_file(const std::string& path) {
   return bytes;
 }
 
-/// A real nbdkit that serves `path`; gone with this object.
+/// A real nbdkit that serves `path`, and listens (it writes its pid file then); gone with this object.
 class Nbdkit {
  public:
   Nbdkit(const Folder& folder, const std::string& path) : socket_(folder.file("socket")) {
-    const std::string served = "file=" + path;
+    const std::string served = "file=" + path, ready = folder.file("nbdkit.pid");
     pid_ = ::fork();
     if (pid_ == 0) {
-      ::execlp("nbdkit", "nbdkit", "-f", "--exit-with-parent", "-U", socket_.c_str(), "file", served.c_str(), nullptr);
+      ::execlp("nbdkit", "nbdkit", "-f", "--exit-with-parent", "-P", ready.c_str(), "-U", socket_.c_str(), "file", served.c_str(),
+               nullptr);
       ::_exit(127);
     }
-    for (int i = 0; i < 1000 && !std::filesystem::exists(socket_); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 1000 && !std::filesystem::exists(ready); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   ~Nbdkit() {
     ::kill(pid_, SIGTERM);
