@@ -350,10 +350,10 @@ int virDomainBackupBegin(void* domain, const char* xml, const char* checkpoint, 
 }
 """
 
-# Nothing of this is on the file systems that are frozen.
-DYING_AGENT = ("(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.05; done; killall -9 qemu-ga; sleep 10;"
+# Nothing of this is on the file systems that are frozen. It dies when it has answered, which it does when they are.
+DYING_AGENT = ("(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.05; done; sleep 0.7; killall -9 qemu-ga; sleep 10;"
                " qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run -f /run/qga.pid) >/dev/null 2>&1 &")
-FREEZE_WATCH = "(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.01; done; touch /run/was-frozen) >/dev/null 2>&1 &"
+FREEZE_WATCH = "(while [ ! -e /run/qga.state.isfrozen ]; do sleep 0.02; done; touch /run/was-frozen) >/dev/null 2>&1 &"
 
 
 class AnAgent(FaultTest):
@@ -379,9 +379,9 @@ class AnAgent(FaultTest):
         subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
         return {"LD_PRELOAD": str(library)}
 
-    def begin_quiesced(self, guest, env=None, **options):
+    def begin_quiesced(self, guest, env=None, timeout=20, **options):
         words = cloudstack.TAKES["main, 4.22 with #13877"](guest.name, self.called_nas(guest.name).store(), f"{guest.name}/{TIME}", quiesce=True, **options)
-        return self.begin(*words, "--quiesce-timeout", "2", env=env)
+        return self.begin(*words, "--quiesce-timeout", timeout, env=env)
 
     def test_that_hangs_or_dies_or_a_job_that_cannot_begin_leaves_no_guest_frozen(self):
         refused, hangs, dies = guests = self.boot("i-2-91-VM", "i-2-92-VM", "i-2-93-VM")
@@ -393,7 +393,7 @@ class AnAgent(FaultTest):
         hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 65536})
         dies.shell(DYING_AGENT)
         refused.shell(FREEZE_WATCH)
-        calls = [self.begin_quiesced(refused, mode="full", bitmap_new="backup-2"), self.begin_quiesced(hangs), self.begin_quiesced(dies, self.late_begin())]
+        calls = [self.begin_quiesced(refused, mode="full", bitmap_new="backup-2"), self.begin_quiesced(hangs, timeout=2), self.begin_quiesced(dies, self.late_begin())]
         wait_until("the backup to go on", lambda: hangs.backup_job() or calls[1].process.poll() is not None)
         hangs.handle.setBlockIoTune("vda", {"total_bytes_sec": 0})
         answers = self.ends(calls, 60)
