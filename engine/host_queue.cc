@@ -19,8 +19,8 @@
 
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
-#include "engine/nasbackup.h"
 #include "engine/io/run_lock.h"
+#include "engine/nasbackup.h"
 #include "engine/translate_faults.h"
 
 namespace nasbackup {

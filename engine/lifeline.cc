@@ -18,9 +18,9 @@
 #include "engine/io/fault.h"
 #include "engine/io/file_descriptor.h"
 #include "engine/io/lifeline_state.h"
+#include "engine/io/run_lock.h"
 #include "engine/mount_point.h"
 #include "engine/nasbackup.h"
-#include "engine/io/run_lock.h"
 #include "engine/translate_faults.h"
 #include "engine/vm/guest_hold.h"
 

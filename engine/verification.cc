@@ -15,8 +15,8 @@
 #include "engine/io/lifeline_state.h"
 #include "engine/io/location.h"
 #include "engine/io/page_cache.h"
-#include "engine/set/directory.h"
 #include "engine/io/run_lock.h"
+#include "engine/set/directory.h"
 
 namespace nasbackup {
 

@@ -61,9 +61,8 @@ class NbdConnection : public std::enable_shared_from_this<NbdConnection> {
     std::string bitmap;                   ///< a context to ask for besides base:allocation; empty: none
     FaultKind fault = FaultKind::source;  ///< whose fault it is when something fails: the source's, or the target's (failed)
     std::chrono::seconds timeout{60};     ///< a server that neither sends nor takes anything for so long is given up
-    std::optional<JobSocket> job =
-        {};  ///< what the URI names when it is a job's: connected to so that the server waits for nothing
-    LifelineState* lifeline = nullptr;  ///< of the job
+    std::optional<JobSocket> job = {};    ///< what the URI names, when it is a job's: the handshake is said to it at once
+    LifelineState* lifeline = nullptr;    ///< of the job
   };
 
   NbdConnection(asio::any_io_executor loop, StopSignal& stop, Options options);

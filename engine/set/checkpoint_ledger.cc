@@ -10,8 +10,8 @@
 
 #include "crypto/random_source.h"
 #include "engine/io/fault.h"
-#include "engine/set/hex.h"
 #include "engine/io/run_lock.h"
+#include "engine/set/hex.h"
 #include "engine/set/small_file.h"
 
 namespace nasbackup::set {

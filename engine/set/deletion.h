@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/set/catalogue.h"
 #include "engine/io/run_lock.h"
+#include "engine/set/catalogue.h"
 
 namespace nasbackup::set {
 

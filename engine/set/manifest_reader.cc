@@ -6,9 +6,9 @@
 #include <set>
 
 #include "engine/io/fault.h"
+#include "engine/io/run_lock.h"
 #include "engine/set/hex.h"
 #include "engine/set/manifest.h"
-#include "engine/io/run_lock.h"
 #include "engine/set/set_name.h"
 #include "engine/set/text.h"
 

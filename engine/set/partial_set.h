@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "engine/io/lifeline_state.h"
+#include "engine/io/run_lock.h"
 #include "engine/set/directory.h"
 #include "engine/set/manifest.h"
-#include "engine/io/run_lock.h"
 #include "engine/set/set_name.h"
 #include "engine/set/target_lock.h"
 #include "engine/set/vm_claim.h"

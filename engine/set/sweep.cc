@@ -10,8 +10,8 @@
 #include <optional>
 #include <string_view>
 
-#include "engine/set/lock_record.h"
 #include "engine/io/run_lock.h"
+#include "engine/set/lock_record.h"
 #include "engine/set/small_file.h"
 #include "engine/set/target_lock.h"
 

@@ -89,26 +89,25 @@ asio::awaitable<Opened> open_overlay(Loop& loop, const Folder& folder, const std
       {"dd -U -f raw -O qcow2 bs=1M count=2 if=disk of=base 2>/dev/null", "convert -O qcow2 -B base -F qcow2 disk image"});
 }
 
-asio::awaitable<Opened> open_nbd(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+asio::awaitable<Opened> open_served(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk,
+                                    std::optional<JobSocket> job) {
   write_sparse(folder.file("disk"), disk);
   Opened opened;
   opened.server = std::make_unique<Nbdkit>(folder, folder.file("disk"));
   NbdSource::Options options;
   options.uri = opened.server->uri();
+  options.job = std::move(job);
   opened.source = co_await NbdSource::open(loop.context.get_executor(), loop.stop, options);
   co_return opened;
 }
 
+asio::awaitable<Opened> open_nbd(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
+  return open_served(loop, folder, disk, std::nullopt);
+}
+
 /// As a backup job's export is: all of the handshake at once.
 asio::awaitable<Opened> open_job(Loop& loop, const Folder& folder, const std::vector<std::byte>& disk) {
-  write_sparse(folder.file("disk"), disk);
-  Opened opened;
-  opened.server = std::make_unique<Nbdkit>(folder, folder.file("disk"));
-  NbdSource::Options options;
-  options.uri = opened.server->uri();
-  options.job = JobSocket{folder.file("socket"), ""};
-  opened.source = co_await NbdSource::open(loop.context.get_executor(), loop.stop, options);
-  co_return opened;
+  return open_served(loop, folder, disk, JobSocket{folder.file("socket"), ""});
 }
 
 class EverySource : public testing::TestWithParam<std::pair<const char*, Open>> {
@@ -175,8 +174,9 @@ TEST_P(EverySource, IsWhatItWasWhenNobodyTouchedIt) {
 
 INSTANTIATE_TEST_SUITE_P(Sources, EverySource,
                          testing::Values(std::pair{"memory", Open{open_memory}}, std::pair{"file", Open{open_file}},
-                                         std::pair{"bounded", Open{open_bounded}}, std::pair{"nbd", Open{open_nbd}}, std::pair{"job", Open{open_job}},
-                                         std::pair{"qcow2", Open{open_qcow2}}, std::pair{"compressed", Open{open_compressed}},
+                                         std::pair{"bounded", Open{open_bounded}}, std::pair{"nbd", Open{open_nbd}},
+                                         std::pair{"job", Open{open_job}}, std::pair{"qcow2", Open{open_qcow2}},
+                                         std::pair{"compressed", Open{open_compressed}},
                                          std::pair{"extended", Open{open_extended}}, std::pair{"overlay", Open{open_overlay}}),
                          [](const auto& one) { return one.param.first; });
 
