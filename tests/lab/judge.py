@@ -68,7 +68,9 @@ def sets_under(target, vm):
 
 
 def partials_under(target):
-    """Whatever hidden thing lies below a target, e.g. a set that was not finished. Not the empty directory of a run that was killed
-    while it prepared its lock: nobody can tell yet whose it is, so it is swept after ten minutes (docs/formats/set.md)."""
+    """Whatever hidden thing lies below a target, e.g. a set that was not finished. Not the directory of a run that was killed
+    before it had written its lock's record: nobody can tell yet whose it is, so it is swept after ten minutes
+    (docs/formats/set.md)."""
     return sorted(str(path) for path in Path(target).rglob(".*")
-                  if not (path.name.startswith(".nasbackup.lock-") and path.is_dir() and not any(path.iterdir())))
+                  if not (path.name.startswith(".nasbackup.lock-") and path.is_dir()
+                          and not any(record.stat().st_size for record in path.iterdir())))
