@@ -171,11 +171,14 @@ class NamedParentPlan {
     }
     const std::string set_name = parent_set();
     const std::string path = run_.partial()->vm().path() + "/" + set_name;
-    if (!run_.partial()->vm().open_child(set_name).stat(set::kManifestName))
+    const set::Directory directory = run_.partial()->vm().open_child(set_name);
+    if (!directory.stat(set::kManifestName)) {
+      for (const std::string& file : named_.files) refuse_missing(directory, file);
       return plan_full(disks_, set_name + ": was not made by nasbackup");
+    }
     const auto proven = std::make_shared<const ParentSet>(run_, SetPlace{path, set_name});
-    refuse_damage(**proven);
-    IncrementPlan plan = plan_on((*proven)->manifest());
+    IncrementPlan plan = plan_on((*proven)->manifest(), directory);
+    if (plan.parent) refuse_damage(**proven);
     plan.proven = proven;
     return plan;
   }
@@ -216,13 +219,21 @@ class NamedParentPlan {
     const bool good = path.substr(0, first) == vm.substr(vm.rfind('/') + 1) && set::is_file_name(set) &&
                       set::is_file_name(path.substr(last + 1));
     if (!good) throw Fault(FaultKind::usage, "Parent backup file " + path + ": is not in a backup of this VM on the NAS");
-    const auto directory = run_.partial()->vm().find_child(set);
-    if (!directory || !directory->stat(path.substr(last + 1)))
-      throw Fault(FaultKind::not_found, "Parent backup file does not exist on NAS: " + path);
+    if (!run_.partial()->vm().find_child(set)) throw missing(path);
     return set;
   }
 
-  IncrementPlan plan_on(const set::Manifest& manifest) {
+  static Fault missing(const std::string& path) {
+    return Fault(FaultKind::not_found, "Parent backup file does not exist on NAS: " + path);
+  }
+
+  static void refuse_missing(const set::Directory& directory, const std::string& path) {
+    if (!directory.stat(name_of(path))) throw missing(path);
+  }
+
+  /// A disk that moved to other storage has another name, and so has the parent that CloudStack makes of it (#13074): what the set says of
+  /// its disks tells that from a parent that is missing or another disk's.
+  IncrementPlan plan_on(const set::Manifest& manifest, const set::Directory& directory) {
     if (manifest.checkpoint != named_.checkpoint)
       return plan_full(disks_, manifest.set + ": was made with another checkpoint: " + manifest.checkpoint);
     IncrementPlan plan;
@@ -231,10 +242,14 @@ class NamedParentPlan {
     for (std::size_t i = 0; i < disks_.size(); ++i) {
       const vm::DomainDisk& disk = disks_[i];
       const std::string file = name_of(named_.files[i]);
+      const auto is_its = [&](const set::ManifestDisk& one) { return one.id == disk.id; };
       const auto stored = std::find_if(manifest.disks.begin(), manifest.disks.end(),
-                                       [&](const set::ManifestDisk& one) { return one.file == file; });
-      if (stored == manifest.disks.end() || stored->id != disk.id)
+                                       [&](const set::ManifestDisk& one) { return one.file == file && is_its(one); });
+      if (std::none_of(manifest.disks.begin(), manifest.disks.end(), is_its))
+        return plan_full(disks_, disk.target + ": was moved or replaced: " + manifest.set + " has nothing of " + disk.id);
+      if (stored == manifest.disks.end())
         throw Fault(FaultKind::usage, "Parent backup file " + named_.files[i] + ": is not that of " + disk.target);
+      refuse_missing(directory, named_.files[i]);
       if (stored->virtual_size != domain_.disk_size(disk.target)) return plan_full(disks_, disk.target + ": was resized");
       plan.disks[disk.target] = {file, ""};
     }

@@ -33,8 +33,8 @@ class Answer:
 class Call:
     """As Java's Script does it: stdin stays open, stderr is a pipe that nobody reads, stdout is read to its end [R1-R4]."""
 
-    def __init__(self, program, words, env):
-        self.process = subprocess.Popen([program, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    def __init__(self, program, words, env, before=()):
+        self.process = subprocess.Popen([*before, program, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         start_new_session=True, env={**os.environ, **env})
 
     def end(self, timeout=120):
@@ -80,7 +80,7 @@ class CloudStackTest(lab.LabTest):
         self.config.write_text(f'[cloudstack]\nlog-file = "{self.log}"\nmin-free = "1M"\npbkdf-iterations = 1000000\n{text}\n')
 
     def begin(self, *words, env=None):
-        call = Call(self.program, words, {"NASBACKUP_CONFIG": str(self.config), **(env or {})})
+        call = Call(self.program, words, {"NASBACKUP_CONFIG": str(self.config), **(env or {})}, self.before_command)
         self.addCleanup(call.kill)
         return call
 

@@ -82,6 +82,7 @@ class Domain:
         self.agent_channel = os_inside if agent_channel is None else agent_channel
         self.console = Path(os.environ["TMPDIR"]) / f"console-{abs(hash(name))}.log"
         daemon.quiet_errors()
+        self.uri = URI
         self._connection = None
 
     # -- connection ------------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class Domain:
         except libvirt.libvirtError:
             self._connection = None
         if self._connection is None:
-            self._connection = libvirt.open(URI)
+            self._connection = libvirt.open(self.uri)
         return self._connection
 
     @property
@@ -183,6 +184,21 @@ class Domain:
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
+
+    def move_to(self, host, folder, with_disks=False):
+        """Migrates it live to another host, where it is asked after and removed from then on. With its disks: they are copied
+        to new files in FOLDER; else both hosts share them."""
+        there, xml = libvirt.open(host.uri), self.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE)
+        sockets = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{folder}/memory.sock", libvirt.VIR_MIGRATE_PARAM_DISKS_URI: f"unix://{folder}/disks.sock"}
+        how = libvirt.VIR_MIGRATE_UNSAFE  # a cache on the host is the same one here
+        for disk in self.disks if with_disks else []:
+            size = self.handle.blockInfo(disk.target)[0]
+            moved = make_image(Path(folder) / f"moved-{Path(disk.path).name}", size, disk.fmt)
+            xml, disk.path = xml.replace(f"'{disk.path}'", f"'{moved}'"), moved
+            how = libvirt.VIR_MIGRATE_NON_SHARED_DISK
+        self.handle.migrate3(there, {**sockets, libvirt.VIR_MIGRATE_PARAM_DEST_XML: xml, libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: xml}, how
+                             | libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
+        self.uri, self._connection = host.uri, there
 
     def state(self):
         """One of libvirt.VIR_DOMAIN_*, e.g. RUNNING or PAUSED."""

@@ -82,4 +82,5 @@ def main():
     os._exit(run(sys.argv[2:]))
 
 
-main()
+if __name__ == "__main__":
+    main()

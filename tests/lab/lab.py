@@ -49,11 +49,11 @@ class Result:
 class Run:
     """A run of the command under way, in a process group of its own."""
 
-    def __init__(self, words, env=None):
+    def __init__(self, words, env=None, before=()):
         if not os.path.exists(NASBACKUP):
             raise RuntimeError(f"{NASBACKUP} is not built (./runtests builds it; $NASBACKUP names another)")
         self._began = time.monotonic()
-        self.process = subprocess.Popen([NASBACKUP, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*before, NASBACKUP, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True,
                                         env=dict(os.environ, **(env or {})))
 
@@ -107,6 +107,7 @@ class LabTest(unittest.TestCase):
     """A temporary folder, a target, domains that are removed afterwards, and runs of the command."""
 
     qemu_user = "root"
+    before_command = ()  # what runs it elsewhere, e.g. SecondHost.words
 
     @classmethod
     def setUpClass(cls):
@@ -176,7 +177,7 @@ class LabTest(unittest.TestCase):
 
     def begin(self, *words, env=None):
         """Starts the command; it is killed at the end of the test if it still runs."""
-        run = Run(words, env)
+        run = Run(words, env, self.before_command)
         self.addCleanup(run.kill)
         return run
 

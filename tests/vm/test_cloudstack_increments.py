@@ -18,7 +18,7 @@ from cloudstack_test import CloudStackTest, FAILED, OK  # noqa: E402
 TIMES = [f"2026.11.26.09.30.{number:02}" for number in range(10)]
 
 
-class Increments(CloudStackTest):
+class IncrementTest(CloudStackTest):
     def setUp(self):
         super().setUp()
         self.disks = [self.disk("vda", 64 * MIB, "qcow2", fill=4 * MIB, name="8f7c"),
@@ -72,6 +72,8 @@ class Increments(CloudStackTest):
         self.assertIn(f"backup-{number}", self.checkpoints())
         self.assert_stored(self.vm.name, self.copies(), TIMES[number], texts=True)
 
+
+class Increments(IncrementTest):
     def test_hold_what_changed_and_are_restored_as_java_does(self):
         self.assert_size(self.full(0))
         self.assertEqual(self.checkpoints(), ["backup-0"])
@@ -113,6 +115,15 @@ class Increments(CloudStackTest):
         self.vm.handle.blockResize("vdb", 48 * MIB, lab.libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
         self.assert_fallback(self.increment(1, 0), 1)
 
+    def test_become_a_full_backup_when_a_volume_was_moved(self):
+        """Java makes the parent's path of the volume's name, which is another then: nothing has that name (#13074)."""
+        self.assertEqual(self.full(0).status, OK)
+        self.vm.destroy()
+        self.disks[1].path = self.disks[1].path.rename(self.dir / "c0ffee.qcow2")
+        self.vm.start()
+        self.assert_fallback(self.increment(1, 0), 1)
+        self.assertIn("vdb: was moved or replaced", self.log.read_text())
+
     def test_are_refused_with_a_parent_that_is_none(self):
         self.assertEqual(self.full(0).status, OK)
         good = self.parents(0).split(",")
@@ -138,6 +149,9 @@ class Increments(CloudStackTest):
             image = nas / good[0]
             image.write_bytes(image.read_bytes()[:-65536])
         self.assert_failure(self.increment(1, 0), "root.8f7c.qcow2: has .* bytes, the manifest says")
+        with self.mounted() as nas:
+            (nas / good[0]).unlink()
+        self.assert_failure(self.increment(1, 0), "Parent backup file does not exist on NAS: .*root.8f7c.qcow2")
         self.assertEqual(self.checkpoints(), ["backup-0"])
 
     def test_that_fail_leave_the_next_one_possible(self):
