@@ -6,6 +6,8 @@
 import json
 import os
 import random
+import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -220,6 +222,34 @@ class Seeds:
         for number, talk in enumerate(talks):
             self.keep("nbd_session", str(number), bytes([number * 40]) + talk)
 
+    def hellos(self):
+        """What qemu-nbd says to formats/nbd_hello's client, for an export that it has and one that it has not."""
+        def option(number, data=b""):
+            return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
+
+        def name(text):
+            return struct.pack(">I", len(text)) + text
+
+        run("qemu-img", "create", "-q", "-f", "qcow2", "served.qcow2", "1M")
+        run("qemu-nbd", "--fork", "--persistent", "--read-only", "--socket", self.work / "nbd", "--export-name", "vda", "--allocation-depth",
+            "--pid-file", "nbd.pid", "-f", "qcow2", "served.qcow2")
+        try:
+            for number, (export, context) in enumerate(((b"vda", b"base:allocation"), (b"vda", b"qemu:"), (b"vdz", b"base:allocation"))):
+                with socket.socket(socket.AF_UNIX) as server:
+                    server.connect(str(self.work / "nbd"))
+                    server.sendall(struct.pack(">I", 3) + option(8) + option(10, name(export) + struct.pack(">I", 1) + name(context))
+                                   + option(7, name(export) + struct.pack(">HH", 1, 3)))
+                    server.settimeout(0.3)
+                    said = b""
+                    while len(said) < 4096:
+                        try:
+                            said += server.recv(4096)
+                        except TimeoutError:
+                            break
+                self.keep("nbd_hello", str(number), bytes([number * 20]) + said)
+        finally:
+            os.kill(int(Path("nbd.pid").read_text()), signal.SIGTERM)
+
     def rates(self):
         for number, text in enumerate(("08:00-18:00=50M,*=0", "22:00-06:00=1G, *=400Mbit/s", "00:00-12:00=1,12:00-24:00=2", "*=5K", "64KiB", "9223372036854775807", "1T", "50/s")):
             self.keep("rates", str(number), text.encode())
@@ -229,7 +259,7 @@ def main():
     if len(sys.argv) != 2:
         sys.exit("usage: make_seeds.py FOLDER")
     seeds = Seeds(Path(sys.argv[1]).resolve())
-    for part in (seeds.images, seeds.headers, seeds.clusters, seeds.luks, seeds.sets, seeds.conversations, seeds.rates):
+    for part in (seeds.images, seeds.headers, seeds.clusters, seeds.luks, seeds.sets, seeds.conversations, seeds.hellos, seeds.rates):
         part()
 
 
