@@ -26,7 +26,7 @@ def main():
     options = parser.parse_args()
     if "NASBACKUP_LAB" not in os.environ:
         os.execv(LAB / "enter", [str(LAB / "enter"), "/usr/bin/python3", os.path.abspath(sys.argv[0]), *sys.argv[1:]])
-    from chain_model import REACHED, STEPS, ChainModelTest
+    from chain_model import REACHED, STEPS, STEPS_OF_DELETE, ChainModelTest
 
     class Seed(ChainModelTest):
         def __init__(self, seed):
@@ -44,10 +44,10 @@ def main():
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     print(f"{result.testsRun} seeds of {options.generations} generations, {len(result.failures) + len(result.errors)} failed, "
           f"{time.monotonic() - began:.0f} s")
-    steps = [(when, *step) for step in STEPS for when in ("before", "after")]
+    steps = [(when, *step) for step in [*STEPS, *STEPS_OF_DELETE] for when in ("before", "after")]
     for step in steps:
         print(f"{REACHED[step]:4}  {' '.join(map(str, step))}")
-    print(f"{sum(REACHED[step] > 0 for step in steps)} of {len(steps)} steps of a backup were reached, before they were carried out or after")
+    print(f"{sum(REACHED[step] > 0 for step in steps)} of {len(steps)} steps of a backup, a merge or a delete were reached, before they were carried out or after")
     sys.exit(0 if result.wasSuccessful() else 1)
 
 

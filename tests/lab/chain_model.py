@@ -35,6 +35,9 @@ STEPS = [("create", r"/\.checkpoint-\w+$", 1), ("write", r"/\.checkpoint-\w+$", 
          ("fsync", r"/manifest\.json$", 1), ("fsyncdir", r"/\.partial-\w+$", 1), ("rename", r"/20[0-9.]+$", 1),
          ("fsyncdir", r"/machine$", 2), ("unlink", r"/\.checkpoint-\w+$", 1), ("unlink", r"/\.checkpoint-\w+$", 2),
          ("rename", r"", 3), ("rmdir", r"", 1)]
+STEPS_OF_MERGE = [step for step in STEPS if "checkpoint" not in step[1]]
+STEPS_OF_DELETE = [("rename", r"/\.deleting-", 1), ("rename", r"/\.deleting-", 2), ("unlink", r"/\.deleting-", 1), ("unlink", r"/\.deleting-", 3),
+                   ("rmdir", r"/\.deleting-", 1), ("rmdir", r"/\.deleting-", 2), ("fsyncdir", r"/machine$", 1), ("unlink", r"/\.checkpoint-\w+$", 1)]
 # How often each was come to, before it was carried out or after, by all seeds of this process.
 REACHED = collections.Counter()
 
@@ -544,26 +547,40 @@ class ChainModelTest(lab.LabTest):
         return self.ended(run), False
 
     def break_at_a_step(self, chain):
-        operation, pattern, count = self.chance.choice(STEPS)
+        step = self.chance.choice(STEPS)
+        actions = [self.term, self.kill_group, self.kill_group, self.kill_all, self.drop_job, None, None]
+        return self.broken_at(step, actions, lambda place: self.words(place, chain)), False
+
+    def broken_at(self, step, actions, words_on):
+        """How the command ends that has words_on(PLACE), PLACE being the target but for the one step, which fails, or hangs until one of
+        the actions is taken."""
         when = self.chance.choice(["before", "after"])
-        action = self.chance.choice([self.term, self.kill_group, self.kill_group, self.kill_all, self.drop_job, None, None])
+        action = self.chance.choice(actions)
         what = "hang" if action else self.chance.choice([errno.ENOSPC, errno.EIO, errno.EDQUOT])
-        nas = SteppingNas(self.target, self.dir / "stepping-nas", operation, pattern, count, when, what)
+        nas = SteppingNas(self.target, self.dir / "stepping-nas", *step, when, what)
         try:
-            run = self.begin(*self.words(nas.place, chain))
+            run = self.begin(*words_on(nas.place))
             reached = nas.reached(run.running)
-            REACHED[when, operation, pattern, count] += reached
-            self.note(f"  {when} {operation} {pattern} {count}: {action.__name__ if action else errno.errorcode[what]}"
+            REACHED[when, *step] += reached
+            self.note(f"  {when} {' '.join(map(str, step))}: {action.__name__ if action else errno.errorcode[what]}"
                       f"{'' if reached else ': did not come to that'}")
             if action and reached:
                 action(run)
                 time.sleep(0.1)
                 nas.end()
-            return self.ended(run), False
+            return self.ended(run)
         finally:
             if nas.process.poll() is None:
                 self.wait_for_processes()
                 nas.end()
+
+    def sometimes_broken_at(self, steps, words_on):
+        """How a command ends that has no part in the VM's jobs, and whether it was to be broken off."""
+        if self.chance.random() < 0.5:
+            return self.run_command(*words_on(self.target)), False
+        result = self.broken_at(self.chance.choice(steps), [self.term, self.kill_group, self.kill_group, None, None], words_on)
+        self.wait_for_processes()
+        return result, True
 
     def term(self, run):
         run.send(signal.SIGTERM)
@@ -603,16 +620,22 @@ class ChainModelTest(lab.LabTest):
         name = self.chance.choice(sorted(self.points))
         doomed = self.standing_on(name)
         force = ["--with-children"] if self.chance.random() < 0.6 else []
-        result = self.run_command("delete", self.points[name].path, *force)
-        self.note(f"  delete {name} {force}: exit {result.status}")
-        if len(doomed) > 1 and not force:
-            self.assert_status(result, lab.FAILED, "stand")
-        else:
-            self.assert_status(result, DONE)
-            for gone in doomed:
-                self.points.pop(gone)
-            self.settle()
-        self.assertEqual([path.name for path in self.sets(self.vm)], sorted(self.points))
+        refused = len(doomed) > 1 and not force
+        result, broken = self.sometimes_broken_at(STEPS_OF_DELETE, lambda place: ["delete", place / "machine" / name, *force])
+        self.note(f"  delete {name} {force}: exit {result.status} {result.err.strip()}")
+        left = {path.name for path in self.sets(self.vm)}
+        if refused:
+            doomed = set()
+        if not broken:
+            self.assert_status(result, *((lab.FAILED, "stand") if refused else (DONE,)))
+        if result.status == DONE:
+            self.assertEqual(left, set(self.points) - doomed)
+        self.assertLessEqual(set(self.points) - doomed, left)
+        for gone in set(self.points) - left:
+            self.points.pop(gone)
+        self.assertLessEqual({point.parent for point in self.points.values()} - {None}, left, "a set lost what it stands on")
+        self.settle()
+        self.assertEqual(left, set(self.points))
         self.assert_agree(exactly=False)
 
     def has_merge(self):
@@ -626,10 +649,18 @@ class ChainModelTest(lab.LabTest):
             return
         point = self.chance.choice(increments)
         opens = [f"-e={self.key}", "--pbkdf-iterations", "1000", "--insecure-pbkdf"] if point.encrypted else []
-        result = self.run_command("merge", point.path, "--json", *opens)
-        self.note(f"  merge {point.name}: exit {result.status}")
-        self.assert_status(result, DONE)
-        path = Path(result.json()["set"])
+        result, broken = self.sometimes_broken_at(STEPS_OF_MERGE, lambda place: ["merge", place / "machine" / point.name, "--json", *opens])
+        self.note(f"  merge {point.name}: exit {result.status} {result.err.strip()}")
+        new = [path for path in self.sets(self.vm) if path.name not in self.points]
+        self.assertLessEqual(len(new), 1)
+        if not broken:
+            self.assert_status(result, DONE)
+        if result.status == DONE:
+            self.assertEqual([path.name for path in new], [Path(result.json()["set"]).name])
+        for path in new:
+            self.adopt_merged(path, point)
+
+    def adopt_merged(self, path, point):
         merged = Point(path.name, path, json.loads((path / "manifest.json").read_text()), point.shots)
         self.assertIsNone(merged.parent)
         self.points[merged.name] = merged
