@@ -47,7 +47,8 @@ void run(fuzz::Input input) {
   const auto together = hear(said, said.size() + 1), in_pieces = hear(said, most_at_once);
   require(together.has_value() == in_pieces.has_value(), "pieces make no difference");
   if (!together) return;
-  require(together->whole() == in_pieces->whole() && std::ranges::equal(together->bytes(), in_pieces->bytes()), "nor do they here");
+  require(together->whole() == in_pieces->whole() && std::ranges::equal(together->bytes(), in_pieces->bytes()),
+          "nor do they here");
   require(std::ranges::equal(together->bytes(), said), "nothing is lost");
   if (together->whole()) require_whole(said);
 }
