@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // PBKDF2 with HMAC (RFC 8018, section 5.2). Its output blocks do not depend on each other: whoever has threads derives each on
-// one of its own. A count that a header names may take minutes: a stop is seen within milliseconds, and throws Stopped. Pure; safe
-// everywhere.
+// one of its own. A count that a header names may take minutes: a stop is seen within milliseconds, and throws Stopped. Pure;
+// safe everywhere.
 #pragma once
 
 #include <cstddef>

@@ -54,8 +54,9 @@ class BackupRun {
   void warn(const std::string& line);
   /// Null for the null target.
   const set::PartialSet* partial() const noexcept { return partial_.get(); }
-  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here. `parent`: the name
-  /// of the set on which it stands, when `disk.parent_file` is not empty. `complaint`: as in TransferDisk, before the disk's source.
+  /// Adds a disk to copy; its image gets the next name of the set. `disk.file` and the sizes are filled in here. `parent`: the
+  /// name of the set on which it stands, when `disk.parent_file` is not empty. `complaint`: as in TransferDisk, before the disk's
+  /// source.
   void add_disk(set::ManifestDisk disk, SourcePlace source, const std::string& parent = {}, const std::string& complaint = {});
   /// A small file beside the images.
   void add_file(const std::string& name, const std::string& content);

@@ -78,7 +78,8 @@ class ParentSearch {
         throw Fault(FaultKind::usage, "--incremental=" + options_.parent + ": " + obstacle);
       return set;
     }
-    throw Fault(FaultKind::not_found, "--incremental=" + options_.parent + ": " + run_.partial()->vm().path() + " has no such set");
+    throw Fault(FaultKind::not_found,
+                "--incremental=" + options_.parent + ": " + run_.partial()->vm().path() + " has no such set");
   }
 
   /// Why the set cannot be a parent; empty when nothing speaks against it. Asks libvirt last.
@@ -156,8 +157,8 @@ class ParentSearch {
   set::Chains chains_;
 };
 
-/// Judges the parent that CloudStack's call names (cloudstack-contract.md, 3.2): what cannot tell all changes makes the backup a full
-/// one, what is no parent is an error.
+/// Judges the parent that CloudStack's call names (cloudstack-contract.md, 3.2): what cannot tell all changes makes the backup a
+/// full one, what is no parent is an error.
 class NamedParentPlan {
  public:
   NamedParentPlan(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks)
@@ -184,8 +185,8 @@ class NamedParentPlan {
   }
 
  private:
-  /// A checkpoint that libvirt has forgotten, because the domain was defined anew, is told to it again, and forgotten again when it is of
-  /// no use.
+  /// A checkpoint that libvirt has forgotten, because the domain was defined anew, is told to it again, and forgotten again when
+  /// it is of no use.
   std::string missing_bitmap() {
     const bool known = vm::has_checkpoint(domain_, named_.checkpoint);
     if (!known) vm::redefine_checkpoint(domain_, named_.checkpoint, disks_, domain_.describe().disks);
@@ -231,8 +232,8 @@ class NamedParentPlan {
     if (!directory.stat(name_of(path))) throw missing(path);
   }
 
-  /// A disk that moved to other storage has another name, and so has the parent that CloudStack makes of it (#13074): what the set says of
-  /// its disks tells that from a parent that is missing or another disk's.
+  /// A disk that moved to other storage has another name, and so has the parent that CloudStack makes of it (#13074): what the
+  /// set says of its disks tells that from a parent that is missing or another disk's.
   IncrementPlan plan_on(const set::Manifest& manifest, const set::Directory& directory) {
     if (manifest.checkpoint != named_.checkpoint)
       return plan_full(disks_, manifest.set + ": was made with another checkpoint: " + manifest.checkpoint);

@@ -52,7 +52,8 @@ struct IncrementPlan {
   std::map<std::string, std::string> since() const;
 };
 
-/// Throws Fault: usage when a parent was named that cannot be one, damaged or wrong_key when the one that was named does not prove.
+/// Throws Fault: usage when a parent was named that cannot be one, damaged or wrong_key when the one that was named does not
+/// prove.
 IncrementPlan plan_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks,
                              const set::CheckpointLedger& ledger);
 

@@ -130,8 +130,7 @@ void stop_if_asked(const JobControl& control) {
 /// All of them open, locked and read before the first is changed.
 std::vector<KeySlots> open_all(const KeyOptions& options, const JobControl& control) {
   std::vector<KeySlots> images;
-  for (const std::string& path : images_at(options.path, state_of(control)))
-    images.emplace_back(path, control);
+  for (const std::string& path : images_at(options.path, state_of(control))) images.emplace_back(path, control);
   return images;
 }
 

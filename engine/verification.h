@@ -3,8 +3,8 @@
 //
 // Reads stored disks back and tells all that is wrong with them: what the verb verify does at any time, and backup and convert
 // with
-// --verify before they publish (of an increment its own part alone). Each image's data is read past the page cache, decoded and compared with its digests; then its
-// tables are checked. Blocking; used by one thread.
+// --verify before they publish (of an increment its own part alone). Each image's data is read past the page cache, decoded and
+// compared with its digests; then its tables are checked. Blocking; used by one thread.
 #pragma once
 
 #include <map>

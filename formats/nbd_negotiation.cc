@@ -268,9 +268,8 @@ std::uint16_t Negotiation::transmission_flags() const noexcept {
 }
 
 void Negotiation::reply(OptionReplyType type, std::span<const std::byte> data) {
-  const OptionReplyHeader header{.option = header_.option,
-                                 .type = static_cast<std::uint32_t>(type),
-                                 .length = static_cast<std::uint32_t>(data.size())};
+  const OptionReplyHeader header{
+      .option = header_.option, .type = static_cast<std::uint32_t>(type), .length = static_cast<std::uint32_t>(data.size())};
   append_wire(output_, header);
   append_bytes(output_, data);
 }

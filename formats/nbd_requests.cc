@@ -66,7 +66,9 @@ ReplyHead error_chunk(const Request& request, ChunkType type, ErrorValue error, 
 std::optional<Request> parse_request(std::span<const std::byte, sizeof(RequestHeader)> bytes) noexcept {
   const auto header = from_wire<RequestHeader>(bytes);
   if (header.magic != kRequestMagic) return std::nullopt;
-  return Request{header.flags, static_cast<RequestType>(std::uint16_t{header.type}), header.cookie,
+  return Request{header.flags,
+                 static_cast<RequestType>(std::uint16_t{header.type}),
+                 header.cookie,
                  {GuestOffset(header.offset), header.length}};
 }
 

@@ -48,8 +48,8 @@ struct Verdict {
   ErrorValue error = ErrorValue::none;  ///< with `refuse`
 };
 
-/// What to do about a request. A range that it lets pass lies inside the export, is not empty, and of a read at most kMostPayload.
-/// Reads that must not be fragmented are let pass up to `most_unfragmented` bytes.
+/// What to do about a request. A range that it lets pass lies inside the export, is not empty, and of a read at most
+/// kMostPayload. Reads that must not be fragmented are let pass up to `most_unfragmented` bytes.
 Verdict judge(const Request& request, const SessionFacts& session, std::uint64_t most_unfragmented) noexcept;
 
 /// The head of a reply; in some cases data follows, which is sent from where it lies.

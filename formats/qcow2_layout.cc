@@ -136,8 +136,6 @@ void Layout::write_tables(WriteBatch& out) {
   out.add_table(geometry_.refcount_table_offset, refcounts_.table_bytes());
 }
 
-void Layout::write_header(WriteBatch& out) {
-  out.add_table(HostOffset(0), header_cluster(geometry_, compression_, backing_));
-}
+void Layout::write_header(WriteBatch& out) { out.add_table(HostOffset(0), header_cluster(geometry_, compression_, backing_)); }
 
 }  // namespace nasbackup::qcow2

@@ -20,8 +20,8 @@ namespace nasbackup::qcow2 {
 class Layout final : public ImageLayout {
  public:
   /// `compression`: of the compressed clusters, if any are stored. In an image with a LUKS header there are none: readers do not
-  /// decrypt them (ARCHITECTURE.md, "What we write, and never write"). `backing`: the name of the qcow2 on which it stands, as it is
-  /// to lie in the header; empty: none. Throws FormatError for a name that finds no room there.
+  /// decrypt them (ARCHITECTURE.md, "What we write, and never write"). `backing`: the name of the qcow2 on which it stands, as it
+  /// is to lie in the header; empty: none. Throws FormatError for a name that finds no room there.
   explicit Layout(const Geometry& geometry, CompressionType compression = kZlib, std::string backing = {});
 
   void store(const EncodedRun& run, WriteBatch& out) override;

@@ -88,7 +88,8 @@ void require_readable(const HeaderFacts& header) {
   if (header.has_data_file) throw FormatError("qcow2 header: an external data file: not supported");
   if (header.crypt_method == kCryptAes) throw FormatError("qcow2 header: encrypted the old way (AES): not supported");
   if (header.extended_l2 && header.cluster_size < std::uint64_t{1} << kMinClusterBitsExtendedL2)
-    throw FormatError("qcow2 header: cluster size: " + std::to_string(header.cluster_size) + ", too small for extended L2 entries");
+    throw FormatError("qcow2 header: cluster size: " + std::to_string(header.cluster_size) +
+                      ", too small for extended L2 entries");
   if (header.compression_type > kZstd || (header.compression_bit != (header.compression_type != kZlib)))
     throw FormatError("qcow2 header: compression_type: " + std::to_string(header.compression_type) +
                       ", does not match the incompatible features");

@@ -19,8 +19,8 @@ namespace nasbackup::qcow2 {
 struct Mapping {
   enum class Kind { unallocated, zero, plain, compressed };
   Kind kind = Kind::unallocated;
-  HostOffset at;              ///< of its first byte; when compressed of its cluster's stream
-  std::uint64_t stored = 0;   ///< when compressed: bytes from there that hold the stream, at most two clusters
+  HostOffset at;             ///< of its first byte; when compressed of its cluster's stream
+  std::uint64_t stored = 0;  ///< when compressed: bytes from there that hold the stream, at most two clusters
 };
 
 /// The rules that hold for the entries of one image. A value.

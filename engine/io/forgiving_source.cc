@@ -42,7 +42,8 @@ asio::awaitable<void> ForgivingSource::read_step(GuestOffset from, std::span<std
   } catch (const Fault& fault) {
     if (fault.kind() != FaultKind::damaged) throw;
     std::memset(into.data(), 0, into.size());
-    if (from.value < traits().size) on_damage_({from, std::min<std::uint64_t>(into.size(), traits().size - from.value)}, fault.what());
+    if (from.value < traits().size)
+      on_damage_({from, std::min<std::uint64_t>(into.size(), traits().size - from.value)}, fault.what());
   }
 }
 

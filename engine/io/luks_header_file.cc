@@ -23,8 +23,7 @@ LuksHeaderFile::LuksHeaderFile(const std::string& path, ImageBytes::Access acces
 void LuksHeaderFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const TargetCall mark(lifeline_);
-    const ssize_t done =
-        ::pwrite(bytes_.descriptor(), bytes.data(), bytes.size(), static_cast<off_t>(header_.start + offset));
+    const ssize_t done = ::pwrite(bytes_.descriptor(), bytes.data(), bytes.size(), static_cast<off_t>(header_.start + offset));
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) throw_target_errno(errno, path(), "write");
     offset += static_cast<std::uint64_t>(done);

@@ -24,7 +24,8 @@ LuksHeaderPlace find(const ImageBytes& bytes) {
     if (!qcow2::has_magic(start)) throw NotEncrypted(bytes.path() + ": not encrypted: neither qcow2 nor LUKS");
     const qcow2::HeaderFacts image = qcow2::parse_header(start);
     if (image.crypt_method != qcow2::kCryptLuks)
-      throw NotEncrypted(bytes.path() + (image.crypt_method == 0 ? ": not encrypted" : ": encrypted the old way (AES), not with LUKS"));
+      throw NotEncrypted(bytes.path() +
+                         (image.crypt_method == 0 ? ": not encrypted" : ": encrypted the old way (AES), not with LUKS"));
     found.place = luks::Place::in_qcow2;
     found.start = image.crypto_header_offset;
     if (found.start > room || room - found.start < image.crypto_header_length)

@@ -10,8 +10,8 @@
 
 namespace nasbackup {
 
-crypto::Secret derive_slot_key_on_threads(const luks::SlotKdf& kdf, std::span<const std::byte> passphrase,
-                                          std::size_t key_bytes, std::stop_token stop) {
+crypto::Secret derive_slot_key_on_threads(const luks::SlotKdf& kdf, std::span<const std::byte> passphrase, std::size_t key_bytes,
+                                          std::stop_token stop) {
   crypto::Secret key(key_bytes);
   const auto derive = [&kdf, passphrase, out = key.bytes(), stop = std::move(stop)](std::uint32_t block) {
     luks::derive_slot_key_block(kdf, passphrase, block, out, stop);

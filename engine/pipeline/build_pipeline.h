@@ -32,7 +32,7 @@ struct SourcePlace {
   ForgivingSource::OnDamage on_damage = nullptr;        ///< told of what cannot be read, which is skipped; empty: it ends the job
   std::shared_ptr<const Sample> sample = nullptr;       ///< only this is read, all else called zero; null: everything
   KnownBacking backing = {};                            ///< of an image
-  std::string bitmap = {};    ///< of an NBD export: the context that tells what changed; empty: everything is read
+  std::string bitmap = {};  ///< of an NBD export: the context that tells what changed; empty: everything is read
   std::optional<JobSocket> job = std::nullopt;  ///< what an NBD URI names when it is a backup job's export
   bool keep_streams = false;  ///< compressed clusters that are wanted compressed alike are stored as they are; of an image
   std::optional<std::uint64_t> size = std::nullopt;  ///< bytes of the disk, when what holds it may be longer: a device, an export

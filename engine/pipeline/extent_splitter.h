@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Extents, as fine or coarse as the source reports them, into work items: whole clusters, data in pieces of at most the item
-// size, what is not read in one piece however long unless that is bounded too. A cluster that holds any data is data, and so is one
-// that is partly zero and partly as in the parent. Pure; used by one thread at a time.
+// size, what is not read in one piece however long unless that is bounded too. A cluster that holds any data is data, and so is
+// one that is partly zero and partly as in the parent. Pure; used by one thread at a time.
 #pragma once
 
 #include <optional>

@@ -41,8 +41,8 @@ sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    throw Fault(FaultKind::usage, "--socket " + path + ": too long: write at most " + std::to_string(sizeof address.sun_path - 1) +
-                                      " bytes");
+    throw Fault(FaultKind::usage,
+                "--socket " + path + ": too long: write at most " + std::to_string(sizeof address.sun_path - 1) + " bytes");
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
 }
@@ -82,9 +82,7 @@ class ShortDirectory {
     directory_ = FileDescriptor(::open(name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!directory_) throw_errno(path, "open the directory");
   }
-  std::string path_of(const std::string& file) const {
-    return "/proc/self/fd/" + std::to_string(directory_.get()) + "/" + file;
-  }
+  std::string path_of(const std::string& file) const { return "/proc/self/fd/" + std::to_string(directory_.get()) + "/" + file; }
 
  private:
   FileDescriptor directory_;
@@ -111,8 +109,8 @@ std::string encoded(const std::string& text, bool slash_stays) {
 ListeningSocket::ListeningSocket(FileDescriptor socket, std::string path, std::uint16_t port) noexcept
     : socket_(std::move(socket)), path_(std::move(path)), port_(port) {}
 
-// It listens before it has its name, so that whoever sees the file can connect; and the name goes from the dead server's socket to
-// ours in one step.
+// It listens before it has its name, so that whoever sees the file can connect; and the name goes from the dead server's socket
+// to ours in one step.
 ListeningSocket ListeningSocket::at_path(const std::string& path) {
   address_of(path);
   check_place(path);

@@ -68,8 +68,8 @@ asio::awaitable<void> NbdServer::run(ListeningSocket& socket) {
   co_await sessions_.join();
 }
 
-// None: the job is stopped, or has failed: who is being served must be gone before run() ends. A copy of the descriptor belongs to
-// the loop meanwhile, which closes what it is given.
+// None: the job is stopped, or has failed: who is being served must be gone before run() ends. A copy of the descriptor belongs
+// to the loop meanwhile, which closes what it is given.
 asio::awaitable<FileDescriptor> NbdServer::next_client(ListeningSocket& socket) {
   asio::posix::stream_descriptor ready(job_.executor(), ::dup(socket.fd()));
   Wakeup shortage(job_.executor());

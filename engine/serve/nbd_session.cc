@@ -203,8 +203,8 @@ asio::awaitable<void> NbdSession::answer(nbd::Request request, ReplyRoom::Share 
   } catch (const std::exception& failure) {
     const nbd::ErrorValue error = told_as(failure);
     const bool in_chunks = facts_.structured_replies && request.type == nbd::RequestType::read;
-    failed.head = in_chunks ? nbd::failure_at(request, at, error, failure.what())
-                            : nbd::failure(request, facts_, error, failure.what());
+    failed.head =
+        in_chunks ? nbd::failure_at(request, at, error, failure.what()) : nbd::failure(request, facts_, error, failure.what());
   }
   failed.room = std::move(room);
   push(std::move(failed));

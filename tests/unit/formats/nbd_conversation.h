@@ -41,7 +41,8 @@ inline Bytes be16(std::uint16_t value) { return wire(Wire16(value)); }
 inline Bytes counted(std::string_view text) { return joined(be32(static_cast<std::uint32_t>(text.size())), text_bytes(text)); }
 
 inline Bytes option(OptionType type, const Bytes& data = {}) {
-  return joined(wire(OptionHeader{kOptionMagic, static_cast<std::uint32_t>(type), static_cast<std::uint32_t>(data.size())}), data);
+  return joined(wire(OptionHeader{kOptionMagic, static_cast<std::uint32_t>(type), static_cast<std::uint32_t>(data.size())}),
+                data);
 }
 
 inline Bytes client_flags(std::uint32_t flags = kFixedNewstyle | kNoZeroes) { return be32(flags); }

@@ -115,7 +115,8 @@ TEST(NbdNegotiation, SelectsBaseAllocationForTheExportThatIsChosen) {
   Conversation conversation = begun();
   EXPECT_EQ(types_of(conversation.ask(OptionType::set_meta_context, meta_data("first", {kBaseAllocation}))), Types{kInvalid});
   EXPECT_EQ(types_of(conversation.ask(OptionType::structured_reply)), Types{kAck});
-  const auto replies = conversation.ask(OptionType::set_meta_context, meta_data("", {"qemu:x", kBaseAllocation, kBaseAllocation}));
+  const auto replies =
+      conversation.ask(OptionType::set_meta_context, meta_data("", {"qemu:x", kBaseAllocation, kBaseAllocation}));
   ASSERT_EQ(types_of(replies), (Types{OptionReplyType::meta_context, kAck}));
   EXPECT_EQ(replies[0].data, joined(be32(Negotiation::kAllocationContext), text_bytes(kBaseAllocation)));
   conversation.ask(OptionType::go, info_data("first"));
@@ -124,9 +125,9 @@ TEST(NbdNegotiation, SelectsBaseAllocationForTheExportThatIsChosen) {
 }
 
 TEST(NbdNegotiation, SelectsNothingForAnotherExportNorByAWildcardNorWhenAskedAgain) {
-  const std::vector<Bytes> last{meta_data("second disk", {kBaseAllocation}), meta_data("first", {kBaseNamespace}),
-                                meta_data("first", {}), meta_data("first", {"base:allocation "}),
-                                meta_data("nobody", {kBaseAllocation}), be32(9)};
+  const std::vector<Bytes> last{
+      meta_data("second disk", {kBaseAllocation}), meta_data("first", {kBaseNamespace}),   meta_data("first", {}),
+      meta_data("first", {"base:allocation "}),    meta_data("nobody", {kBaseAllocation}), be32(9)};
   for (const Bytes& data : last) {
     Conversation conversation = begun();
     conversation.ask(OptionType::structured_reply);

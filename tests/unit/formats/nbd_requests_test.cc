@@ -18,11 +18,8 @@ constexpr std::uint64_t kWhole = 4u << 20;  // most_unfragmented
 constexpr SessionFacts kStructured{kSize, true, true}, kSimple{kSize, false, false};
 
 Request request_of(RequestType type, std::uint64_t offset, std::uint32_t length, std::uint16_t flags = 0) {
-  const RequestHeader header{.flags = flags,
-                             .type = static_cast<std::uint16_t>(type),
-                             .cookie = 0x1122334455667788,
-                             .offset = offset,
-                             .length = length};
+  const RequestHeader header{
+      .flags = flags, .type = static_cast<std::uint16_t>(type), .cookie = 0x1122334455667788, .offset = offset, .length = length};
   const Bytes bytes = wire(header);
   return parse_request(std::span(bytes).first<sizeof(RequestHeader)>()).value();
 }
@@ -145,7 +142,8 @@ TEST(NbdReplies, AreChunksForTheOthers) {
     return joined(be32(0x668e33ef), be16(flags), be16(type), kCookie, be32(length));
   };
   EXPECT_EQ(success(request, kStructured), header(1, 0, 0));
-  EXPECT_EQ(failure(request, kStructured, ErrorValue::io, "bad"), joined(header(1, 0x8001, 9), be32(5), be16(3), text_bytes("bad")));
+  EXPECT_EQ(failure(request, kStructured, ErrorValue::io, "bad"),
+            joined(header(1, 0x8001, 9), be32(5), be16(3), text_bytes("bad")));
   EXPECT_EQ(data_chunk(request, {GuestOffset(4096), 100}, false), joined(header(0, 1, 108), wire(Wire64(4096))));
   EXPECT_EQ(data_chunk(request, request.range, true), joined(header(1, 1, 8200), wire(Wire64(4096))));
   EXPECT_EQ(hole_chunk(request, {GuestOffset(8192), 512}, true), joined(header(1, 2, 12), wire(Wire64(8192)), be32(512)));
@@ -179,7 +177,8 @@ TEST(NbdBlockStatus, JoinsNeighboursAndEndsWithTheRange) {
   EXPECT_TRUE(status.complete());
   const ReplyHead reply = status.finish(1);
   EXPECT_EQ(descriptors_of(reply), (Descriptors{{2000, 3}, {2000, 0}, {100, 3}, {5900, 0}}));
-  EXPECT_EQ(Bytes(reply.begin(), reply.begin() + 24), joined(be32(0x668e33ef), be16(1), be16(5), kCookie, be32(4 + 4 * 8), be32(1)));
+  EXPECT_EQ(Bytes(reply.begin(), reply.begin() + 24),
+            joined(be32(0x668e33ef), be16(1), be16(5), kCookie, be32(4 + 4 * 8), be32(1)));
 }
 
 TEST(NbdBlockStatus, TellsOfOneExtentWhenAskedForOne) {

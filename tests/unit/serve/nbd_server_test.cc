@@ -52,7 +52,8 @@ class AwkwardSource final : public BlockSource {
   asio::awaitable<void> read(GuestOffset from, std::span<std::byte> into) override {
     EXPECT_EQ(from.value % kBlock, 0u);
     EXPECT_EQ(into.size() % kBlock, 0u);
-    if (from.value <= kBad && kBad < from.value + into.size()) throw Fault(FaultKind::source, "disk: read at 23068672: bad block");
+    if (from.value <= kBad && kBad < from.value + into.size())
+      throw Fault(FaultKind::source, "disk: read at 23068672: bad block");
     const std::size_t inside = std::min(into.size(), kSize - from.value);
     std::memcpy(into.data(), disk_.data() + from.value, inside);
     std::memset(into.data() + inside, 0, into.size() - inside);
