@@ -245,6 +245,23 @@ class AChain(DeleteTest):
         self.assertEqual(list(back.iterdir()), [])
         self.assert_left(made[1])
 
+    def test_that_bites_its_tail_is_damaged_and_can_go(self):
+        """Nobody's backups are so: a manifest that names its child's seal cannot be named by it. But a forger may write it."""
+        back = self.dir / "back"
+        back.mkdir()
+        for chain, told, force in ((None, 2, 1), DONE, "--with-children"), ((None, 1), DAMAGED, "--force"):
+            with self.subTest(chain=chain):
+                made = self.sets(len(chain), chain)
+                self.assertEqual(len(self.listed()), len(made))
+                self.assert_status(self.run_command("info", made[1]), told)
+                for words in ("verify", made[1]), ("restore", made[1], "--to", back), ("merge", made[1]):
+                    self.assert_one_line(self.run_command(*words), DAMAGED, "|".join(path.name for path in made[1:]))
+                self.assertEqual(list(back.iterdir()), [])
+                self.assert_one_line(self.delete(made[1]), FAILED, f"write {force}")
+                self.assert_status(self.delete(made[1], force), DONE)
+                self.assert_left(made[0])
+                shutil.rmtree(self.vm)
+
 
 class TheInfoOfADamagedSet(DeleteTest):
     def told(self, backup_set):
