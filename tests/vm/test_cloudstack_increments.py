@@ -150,6 +150,12 @@ class Increments(IncrementTest):
             image.write_bytes(image.read_bytes()[:-65536])
         self.assert_failure(self.increment(1, 0), "root.8f7c.qcow2: has .* bytes, the manifest says")
         with self.mounted() as nas:
+            manifest = (nas / good[0]).with_name("manifest.json")
+            whole = manifest.read_bytes()
+            manifest.write_bytes(whole.replace(b"67108864", b"67108865", 1))
+        self.assert_failure(self.increment(1, 0), "manifest.json: seal: ")
+        with self.mounted() as nas:
+            manifest.write_bytes(whole)
             (nas / good[0]).unlink()
         self.assert_failure(self.increment(1, 0), "Parent backup file does not exist on NAS: .*root.8f7c.qcow2")
         self.assertEqual(self.checkpoints(), ["backup-0"])

@@ -203,6 +203,47 @@ class ADisk(ChainTest):
         self.assertEqual([self.disk_of(taken, name)["data_bytes"] for name in ("vda", "vdb")], [MIB, MIB])
         self.assert_restores(taken)
 
+    def test_whose_vm_was_saved_and_resumed(self):
+        vm = self.two()
+        full = self.take(vm, "--full")
+        vm.write("vda", 9 * MIB, MIB, 7)
+        vm.handle.managedSave()
+        asleep = self.backup(vm, "--incremental")
+        self.assert_status(asleep, lab.WARNINGS, "its saved memory")
+        vm.handle.create()
+        vm.write("vdb", 9 * MIB, MIB, 8)
+        taken = self.take(vm, "--incremental")
+        self.assertEqual([self.disk_of(taken, name)["data_bytes"] for name in ("vda", "vdb")], [MIB, MIB])
+        self.assert_restores(taken)
+        self.assert_agree(vm, full, taken)
+
+    def test_that_got_a_snapshot_and_lost_it_again(self):
+        """libvirt carries bitmaps into an overlay and back; the overlay's path is another."""
+        vm = self.two()
+        self.take(vm, "--full")
+        for in_between in (False, True):
+            self.snapshot(vm)
+            vm.write("vda", 9 * MIB, MIB, 7 + in_between)
+            if in_between:
+                self.assertRegex(self.disk_of(self.take(vm, "--incremental"))["full_because"], "was replaced")
+            self.commit(vm)
+            vm.write("vda", 20 * MIB, MIB, 8 + in_between)
+            taken = self.take(vm, "--incremental", "--verify")
+            if not in_between:
+                self.assertEqual([(self.disk_of(taken, name)["data_bytes"]) for name in ("vda", "vdb")], [2 * MIB, 0])
+            self.assert_restores(taken)
+
+    def snapshot(self, vm):
+        flags = lab.libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | lab.libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+        vm.handle.snapshotCreateXML(f"<domainsnapshot><name>snapshot-{time.monotonic_ns()}</name></domainsnapshot>", flags)
+
+    def commit(self, vm):
+        for disk in vm.disks:
+            vm.handle.blockCommit(disk.target, None, None, 0, lab.libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+            wait_until("the commit to be ready", lambda: "<mirror" in vm.handle.XMLDesc() and "ready='yes'" in vm.handle.XMLDesc())
+            vm.handle.blockJobAbort(disk.target, lab.libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            wait_until("the pivot", lambda: not vm.handle.blockJobInfo(disk.target))
+
 
 class ABrokenChain(ChainTest):
     def test_is_found_by_verify_of_what_stands_on_it(self):
