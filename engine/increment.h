@@ -1,18 +1,21 @@
 // SPDX-FileCopyrightText: the nasbackup founders
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an incremental backup of a running domain stands on: the newest set of the VM on the target (or one that was named) whose
-// checkpoint still tells what changed, proven; and for each disk whether it does, or why the disk is stored as a whole. No
-// state. Blocking.
+// What an incremental backup of a running domain stands on: a set whose checkpoint still tells what changed, proven; and for each
+// disk whether it stands on it, or why the disk is stored as a whole. Who finds that set: parent_search.h, and named_parent.h for
+// CloudStack's calls. No state. Blocking.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/backup_run.h"
-#include "engine/set/checkpoint_ledger.h"
+#include "engine/set/catalogue.h"
+#include "engine/set/chain.h"
 #include "engine/vm/domain.h"
 
 namespace nasbackup {
@@ -31,6 +34,9 @@ class ParentSet {
   const ProvenSet* operator->() const noexcept { return &set_; }
   /// Of its images, for those that shall stand on them; nothing where they cannot have it.
   const std::optional<luks::SharedSlot>& slot() const noexcept { return slot_; }
+  /// What stands on it must not be made worse by what it is: throws Fault(damaged) for the first of what ProvenSet::damage()
+  /// finds.
+  void refuse_damage() const;
 
  private:
   JobControl control_;
@@ -45,6 +51,7 @@ struct IncrementPlan {
   std::string checkpoint;                     ///< of the parent
   std::map<std::string, DiskPart> disks;      ///< by target
 
+  void stand_on(std::shared_ptr<const ParentSet> set);
   const std::string& parent_name() const noexcept;
   /// Of what the disk of that name, which has a parent_file, was in the parent.
   std::unique_ptr<DigestChain> digests_of(const std::string& target) const;
@@ -52,18 +59,17 @@ struct IncrementPlan {
   std::map<std::string, std::string> since() const;
 };
 
-/// Throws Fault: usage when a parent was named that cannot be one, damaged or wrong_key when the one that was named does not
-/// prove.
-IncrementPlan plan_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks,
-                             const set::CheckpointLedger& ledger);
-
-/// The same for `named_parent` of the run's options. Throws Fault also for a file that cannot be one.
-IncrementPlan plan_named_increment(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& disks);
-
-/// The same with no parent at all.
+/// With no parent at all.
 IncrementPlan plan_full(const std::vector<vm::DomainDisk>& disks, const std::string& because);
 
-/// What a new increment stands on by its caller's account is used up: bitmaps and all. A failure is told by `note`.
-void drop_parent_checkpoint(const BackupRun& run, vm::Domain& domain, const std::vector<vm::DomainDisk>& all);
+// ---- the rules -------------------------------------------------------------------------------------------------------------
+
+inline constexpr std::string_view kNoBitmap = "its bitmap is missing or inconsistent";
+
+/// Why nothing that is made with these options can stand on that set, which has a manifest; empty when it can.
+std::string mismatch_of(const set::CatalogueSet& set, const set::Chains& chains, const BackupOptions& options);
+
+/// What becomes of a disk of that size, as far as its parent's manifest tells; whether its bitmap is there is asked elsewhere.
+DiskPart part_on(const set::Manifest& parent, const vm::DomainDisk& disk, std::uint64_t size, const BackupOptions& options);
 
 }  // namespace nasbackup

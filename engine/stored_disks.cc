@@ -4,6 +4,7 @@
 // See stored_disks.h.
 #include "engine/stored_disks.h"
 
+#include "engine/io/base_name.h"
 #include "engine/io/image_bytes.h"
 #include "engine/io/location.h"
 #include "engine/job_state.h"
@@ -16,7 +17,7 @@ namespace {
 /// "/nas/root.qcow2.luks" → "root".
 std::string stem_of(const std::string& location) {
   const std::string path = location.substr(0, is_nbd_uri(location) ? location.find('?') : std::string::npos);
-  std::string name = path.substr(path.rfind('/') + 1);
+  std::string name(base_name(path));
   for (const char* ending : {".luks", ".qcow2", ".raw", ".img"})
     if (name.size() > std::char_traits<char>::length(ending) && name.ends_with(ending)) name.resize(name.rfind('.'));
   return name.empty() ? "disk0" : name;
@@ -100,7 +101,7 @@ std::unique_ptr<DigestChain> StoredDisks::digests(std::size_t index) const {
 
 std::size_t StoredDisks::find(const std::string& name, const std::string& option) const {
   for (std::size_t i = 0; i < disks_.size(); ++i)
-    if (name == disks_[i].name || name == disks_[i].id || name == disks_[i].path.substr(disks_[i].path.rfind('/') + 1)) return i;
+    if (name == disks_[i].name || name == disks_[i].id || name == base_name(disks_[i].path)) return i;
   std::string there;
   for (const StoredDisk& disk : disks_) there += (there.empty() ? "" : ", ") + disk.name;
   throw Fault(FaultKind::usage, option + ": " + name + ": there is no such disk (there is " + there + ")");

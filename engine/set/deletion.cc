@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/io/base_name.h"
 #include "engine/io/fault.h"
 #include "engine/set/chain.h"
 #include "engine/set/directory.h"
@@ -42,7 +43,7 @@ Place place_of(std::string path, LifelineState* state) {
   place.name = path.substr(slash + 1);
   if (!is_file_name(place.name)) refuse(FaultKind::usage, path, "write the directory of one set: DIR/VM/NAME");
   place.vm_path = real_path(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash), state);
-  place.vm = place.vm_path.substr(place.vm_path.rfind('/') + 1);
+  place.vm = base_name(place.vm_path);
   return place;
 }
 

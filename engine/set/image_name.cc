@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "engine/io/base_name.h"
 #include "engine/set/text.h"
 
 namespace nasbackup::set {
@@ -15,12 +16,6 @@ namespace {
 
 /// Leaves room in NAME_MAX (255) for "datadisk.", a number and ".qcow2.luks".
 constexpr std::size_t kMaxId = 200;
-
-std::string_view base_name(std::string_view path) noexcept {
-  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
-  const auto slash = path.rfind('/');
-  return slash == std::string_view::npos ? path : path.substr(slash + 1);
-}
 
 /// `rbd:<pool>/<id>:mon_host=…`: of what stands before the options, what is behind the last '/'.
 std::string_view rbd_image(std::string_view source) noexcept {

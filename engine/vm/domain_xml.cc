@@ -12,17 +12,13 @@
 #include <pugixml.hpp>
 #include <pwd.h>
 
+#include "engine/io/base_name.h"
 #include "engine/io/fault.h"
 
 namespace nasbackup::vm {
 namespace {
 
 constexpr const char* kAgentChannel = "org.qemu.guest_agent.0";
-
-std::string base_name(std::string_view path) {
-  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
-  return std::string(path.substr(path.rfind('/') + 1));
-}
 
 /// The same attributes as virsh domblklist looks at, in the same order.
 std::string source_of(const pugi::xml_node& disk) {
@@ -165,7 +161,7 @@ std::string volume_id(std::string_view type, std::string_view source) {
   }
   // pool/image; a namespace between the two (pool/ns/image) must not put a slash into a file name either.
   if (type == "network" && source.find('/') == std::string_view::npos) return std::string(source);
-  return base_name(source);
+  return std::string(base_name(source));
 }
 
 std::vector<UsedFile> parse_used_files(std::string_view xml) {

@@ -4,6 +4,7 @@
 // Run names; see run_names.h.
 #include "engine/vm/run_names.h"
 
+#include "engine/io/base_name.h"
 #include "engine/io/run_lock.h"
 
 namespace nasbackup::vm {
@@ -28,7 +29,7 @@ std::string scratch_name(std::string_view run_id, std::string_view target) {
 }
 
 std::optional<std::string> run_id_in(std::string_view path) {
-  std::string_view name = path.substr(path.rfind('/') + 1);
+  std::string_view name = base_name(path);
   if (!name.starts_with(kPrefix)) return std::nullopt;
   name.remove_prefix(kPrefix.size());
   const std::string_view id = name.substr(0, kRunIdDigits);
