@@ -26,7 +26,8 @@ def main():
     options = parser.parse_args()
     if "NASBACKUP_LAB" not in os.environ:
         os.execv(LAB / "enter", [str(LAB / "enter"), "/usr/bin/python3", os.path.abspath(sys.argv[0]), *sys.argv[1:]])
-    from chain_model import REACHED, STEPS, STEPS_OF_DELETE, ChainModelTest
+    from chain_endings import REACHED, STEPS, STEPS_OF_DELETE
+    from chain_model import ChainModelTest
 
     class Seed(ChainModelTest):
         def __init__(self, seed):

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a qcow2 has which field, and changes of one of them. The places are found in the image as it is, by the specification; a mutation is
 a function of the image's bytes and a random source alone."""
-import struct
 
 OFFSET = 0x00fffffffffffe00
 HEADER_V2 = [("magic", 0, 4), ("version", 4, 4), ("backing_file_offset", 8, 8), ("backing_file_size", 16, 4), ("cluster_bits", 20, 4), ("size", 24, 8),

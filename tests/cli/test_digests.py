@@ -6,7 +6,6 @@ leaves."""
 import hashlib
 import itertools
 import json
-import os
 import random
 import subprocess
 import unittest

@@ -4,7 +4,6 @@
 """What a run tells: the result on stdout, the messages on stderr, the exit status; for people and as JSON."""
 import os
 import pty
-import re
 import unittest
 
 from cli import *

@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compressed and encrypted images before judges that others wrote: qemu-img, qemu-io, nbdkit, cryptsetup, 7-Zip and libqcow."""
 import json
-import os
 import random
 import struct
 import subprocess

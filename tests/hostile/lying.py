@@ -3,7 +3,6 @@
 """One run of `convert` against a server class: refused or accepted."""
 
 from hostile import DONE, MIB, SOURCE, HostileTest, random_disk
-from nbd_server import NbdServer
 
 DISK = random_disk(6 * MIB)
 

@@ -9,7 +9,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
-from hostile import DONE, FAILED, MIB, NASBACKUP, NOT_FOUND, SOURCE, TARGET_FULL, USAGE, HostileTest, random_disk
+from hostile import DONE, FAILED, MIB, NASBACKUP, NOT_FOUND, SOURCE, TARGET_FULL, HostileTest, random_disk
 
 DISK = random_disk(5 * MIB)
 

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from hostile import DONE, LOCKED, MIB, NASBACKUP, SOURCE, HostileTest, random_disk, wait_until
+from hostile import LOCKED, MIB, SOURCE, HostileTest, random_disk, wait_until
 
 DISK = random_disk(24 * MIB, data_every=1)
 SLOWLY = ("--rate", "8M")  # three seconds: half-way can be met

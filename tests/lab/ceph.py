@@ -6,11 +6,9 @@ import contextlib
 import ctypes
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from pathlib import Path
 

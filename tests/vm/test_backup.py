@@ -3,12 +3,9 @@
 """The backup of a running VM. qemu-img check judges every image, and qemu-img compare with what nbdcopy read from the same
 export while the job was open; the guest writes meanwhile."""
 import json
-import os
 import stat
 import subprocess
 import sys
-import threading
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))

@@ -4,7 +4,6 @@
 as its Java does. Numbers in names of rules are the contract's."""
 import subprocess
 import sys
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))

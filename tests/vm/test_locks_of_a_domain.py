@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A domain's disk and a run that reads or writes the same file: whoever comes second is refused, and nobody's data is wrong."""
 import sys
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))

@@ -1,12 +1,9 @@
 # SPDX-FileCopyrightText: the nasbackup founders
 # SPDX-License-Identifier: Apache-2.0
 """Freezing the real guest while the job begins, and thawing it always."""
-import os
-import signal
 import subprocess
 import sys
 import time
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))

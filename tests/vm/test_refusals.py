@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cannot be backed up: the right exit status, one line that says why, nothing published and nothing left."""
 import sys
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))

@@ -3,9 +3,7 @@
 """When the room for scratch runs out, and when the NAS hangs: the guest must not notice either."""
 import os
 import sys
-import threading
 import time
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))

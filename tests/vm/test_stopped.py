@@ -5,7 +5,6 @@
 import json
 import subprocess
 import sys
-import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
@@ -30,7 +29,7 @@ class StoppedTest(lab.LabTest):
 
     def chain(self):
         """A disk of three layers, as linked clones have."""
-        base = self.disk("vda", 32 * MIB, fill=2 * MIB, name="base.raw")
+        self.disk("vda", 32 * MIB, fill=2 * MIB, name="base.raw")
         middle = self.overlay("middle.qcow2", "base.raw", "raw", pattern=0x11)
         return Disk("vda", self.overlay("top.qcow2", middle, "qcow2", offset=5 * MIB), "qcow2")
 
