@@ -3,9 +3,10 @@
 """Runs qemu-img and qemu-io. They measure their key stretching by the processor's clock, and on a busy machine now and then give up
 because that has not moved: no fault of anybody's, so they run again."""
 import subprocess
+import time
 
 WHIM = "Unable to get accurate CPU usage"
-TRIES = 8
+TRIES = 100
 
 
 def run(*words, cwd=None):
@@ -14,6 +15,7 @@ def run(*words, cwd=None):
         done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True)
         if WHIM not in done.stderr:
             break
+        time.sleep(0.02)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(map(str, words))}: exit {done.returncode}: {done.stderr}")
     return done.stdout
