@@ -341,7 +341,7 @@ class ProvenChain : public ProvenSetTest {
     return options;
   }
 
-  const JobControl control_;
+  const JobControl control_{};
 };
 
 TEST_F(ProvenChain, IsProvenToItsEndAndKnowsWhichSetHasWhat) {
