@@ -61,10 +61,10 @@ IncrementPlan plan_full(const std::vector<vm::DomainDisk>& disks, const std::str
   return plan;
 }
 
-std::string mismatch_of(const set::CatalogueSet& set, const set::Chains& chains, const BackupOptions& options) {
-  if (chains.below(set).size() > kMostBelow) return set.name + ": stands on 62 others: a full backup is due";
-  if ((set.manifest->encryption != "none") != (options.encrypt != nullptr))
-    return set.name + (options.encrypt ? ": is not encrypted" : ": is encrypted");
+std::string mismatch_of(const set::Manifest& set, std::size_t length, const BackupOptions& options) {
+  if (length > kMostBelow) return set.set + ": stands on 63 others: a full backup is due";
+  if ((set.encryption != "none") != (options.encrypt != nullptr))
+    return set.set + (options.encrypt ? ": is not encrypted" : ": is encrypted");
   return {};
 }
 

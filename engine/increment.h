@@ -14,8 +14,6 @@
 #include <vector>
 
 #include "engine/backup_run.h"
-#include "engine/set/catalogue.h"
-#include "engine/set/chain.h"
 #include "engine/vm/domain.h"
 
 namespace nasbackup {
@@ -66,8 +64,8 @@ IncrementPlan plan_full(const std::vector<vm::DomainDisk>& disks, const std::str
 
 inline constexpr std::string_view kNoBitmap = "its bitmap is missing or inconsistent";
 
-/// Why nothing that is made with these options can stand on that set, which has a manifest; empty when it can.
-std::string mismatch_of(const set::CatalogueSet& set, const set::Chains& chains, const BackupOptions& options);
+/// Why nothing that is made with these options can stand on that set; empty when it can. `length`: how many sets its chain has.
+std::string mismatch_of(const set::Manifest& set, std::size_t length, const BackupOptions& options);
 
 /// What becomes of a disk of that size, as far as its parent's manifest tells; whether its bitmap is there is asked elsewhere.
 DiskPart part_on(const set::Manifest& parent, const vm::DomainDisk& disk, std::uint64_t size, const BackupOptions& options);

@@ -31,11 +31,15 @@ class NamedParentPlan {
     const std::string name = parent_set();
     const set::Directory directory = run_.partial()->vm().open_child(name);
     if (!directory.stat(set::kManifestName)) {
-      for (const std::string& file : named_.files) refuse_missing(directory, file);
+      for (std::size_t i = 0; i < disks_.size(); ++i) refuse_missing(directory, named_.files[i]);
       return plan_full(disks_, name + ": was not made by nasbackup");
     }
-    if (const std::string why = mismatch_with(name); !why.empty()) return plan_full(disks_, why);
-    return plan_on(std::make_shared<const ParentSet>(run_, SetPlace{directory.path(), name}), directory);
+    try {
+      return plan_on(std::make_shared<const ParentSet>(run_, SetPlace{directory.path(), name}), directory);
+    } catch (const Fault& fault) {  // it is encrypted, and an increment by the contract never is
+      if (fault.kind() != FaultKind::wrong_key) throw;
+      return plan_full(disks_, fault.what());
+    }
   }
 
  private:
@@ -86,27 +90,28 @@ class NamedParentPlan {
     if (!directory.stat(std::string(base_name(path)))) throw missing(path);
   }
 
-  /// Empty for a set whose manifest does not say: it is not proven yet.
-  std::string mismatch_with(const std::string& name) const {
-    const std::vector<set::CatalogueSet> sets = set::list_vm(run_.partial()->vm(), run_.options().vm);
-    const auto found = std::find_if(sets.begin(), sets.end(), [&](const set::CatalogueSet& set) { return set.name == name; });
-    if (found == sets.end() || !found->manifest) return {};
-    if (found->manifest->checkpoint != named_.checkpoint)
-      return name + ": was made with another checkpoint: " + found->manifest->checkpoint;
-    return mismatch_of(*found, set::Chains(sets), run_.options());
+  /// Why the set, proven, cannot tell what changed since the checkpoint that was named, or carry another; empty when it can.
+  std::string mismatch_with(const ProvenSet& parent) const {
+    const set::Manifest& manifest = parent.manifest();
+    if (manifest.checkpoint != named_.checkpoint)
+      return manifest.set + ": was made with another checkpoint: " + manifest.checkpoint;
+    std::size_t length = 0;
+    for (const ProvenSet* set = &parent; set != nullptr; set = set->parent()) ++length;
+    return mismatch_of(manifest, length, run_.options());
   }
 
   /// A disk that moved to other storage has another name, and so has the parent that CloudStack makes of it (#13074): what the
   /// set says of its disks tells that from a parent that is missing or another disk's.
   IncrementPlan plan_on(const std::shared_ptr<const ParentSet>& parent, const set::Directory& directory) {
+    if (const std::string why = mismatch_with(**parent); !why.empty()) return plan_full(disks_, why);
     IncrementPlan plan;
     for (std::size_t i = 0; i < disks_.size(); ++i) {
       const vm::DomainDisk& disk = disks_[i];
       const DiskPart part = part_on((*parent)->manifest(), disk, domain_.disk_size(disk.target), run_.options());
       if (part.parent_file.empty()) return plan_full(disks_, disk.target + ": " + part.full_because);
+      refuse_missing(directory, named_.files[i]);
       if (part.parent_file != base_name(named_.files[i]))
         throw Fault(FaultKind::usage, "Parent backup file " + named_.files[i] + ": is not that of " + disk.target);
-      refuse_missing(directory, named_.files[i]);
       plan.disks[disk.target] = part;
     }
     parent->refuse_damage();

@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "engine/io/base_name.h"
+#include "engine/set/catalogue.h"
+#include "engine/set/chain.h"
 #include "engine/vm/checkpoint.h"
 
 namespace nasbackup {
@@ -67,7 +69,7 @@ class ParentSearch {
     if (!ledger_.is_ours(set.manifest->checkpoint)) return set.name + ": its checkpoint was made for another target";
     if (!ledger_.has(set.manifest->checkpoint)) return set.name + ": its checkpoint was deleted";
     if (const std::string broken = chains_.break_of(set); !broken.empty()) return set.name + ": " + broken;
-    if (const std::string why = mismatch_of(set, chains_, options_); !why.empty()) return why;
+    if (const std::string why = mismatch_of(*set.manifest, chains_.below(set).size(), options_); !why.empty()) return why;
     return bitmaps_of(*set.manifest).empty() ? set.name + ": the bitmaps of its checkpoint are missing or inconsistent" : "";
   }
 

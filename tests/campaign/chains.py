@@ -45,7 +45,7 @@ def main():
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     print(f"{result.testsRun} seeds of {options.generations} generations, {len(result.failures) + len(result.errors)} failed, "
           f"{time.monotonic() - began:.0f} s")
-    steps = [(when, *step) for step in [*STEPS, *STEPS_OF_DELETE] for when in ("before", "after")]
+    steps = [(when, *step) for step in dict.fromkeys([*STEPS, *STEPS_OF_DELETE]) for when in ("before", "after")]
     for step in steps:
         print(f"{REACHED[step]:4}  {' '.join(map(str, step))}")
     print(f"{sum(REACHED[step] > 0 for step in steps)} of {len(steps)} steps of a backup, a merge or a delete were reached, before they were carried out or after")

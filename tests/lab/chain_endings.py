@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a backup of the model ends: well, or broken off by whatever may happen to it, at each step that changes the target."""
 import collections
+import contextlib
 import errno
 import os
 import signal
@@ -144,7 +145,8 @@ class ChainEndings:
         """Also the guard: the job may stay until the next run."""
         for _ in range(3):
             for pid in lab.our_processes():
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.held = True
 
     def drop_job(self, run):

@@ -107,7 +107,7 @@ class LabTest(unittest.TestCase):
     """A temporary folder, a target, domains that are removed afterwards, and runs of the command."""
 
     qemu_user = "root"
-    before_command = ()  # what runs it elsewhere, e.g. SecondHost.words
+    before_command = ()  # what runs it elsewhere, e.g. SecondHost.before_command
 
     @classmethod
     def setUpClass(cls):

@@ -129,7 +129,7 @@ class Increments(IncrementTest):
         key.write_bytes(b"s3cret")
         self.assertEqual(self.call(*self.take_words(self.vm.name, TIMES[0], mode="full", bitmap_new="backup-0"), "-e", key).status, OK)
         self.assert_fallback(self.increment(1, 0), 1)
-        self.assertIn("is encrypted", self.log.read_text())
+        self.assertIn("encrypted", self.log.read_text())
 
     def test_are_refused_with_a_parent_that_is_none(self):
         self.assertEqual(self.full(0).status, OK)
@@ -137,6 +137,7 @@ class Increments(IncrementTest):
         wrong = {
             good[0]: "PARENT_PATHS list shorter than DISK_PATHS — missing parent for disk index 1",  # [T47]
             f"{good[0]},{self.vm.name}/{TIMES[5]}/datadisk.be12.qcow2": "Parent backup file does not exist on NAS: ",
+            f"{good[0]},{self.vm.name}/{TIMES[0]}/datadisk.gone.qcow2": "Parent backup file does not exist on NAS: ",
             f"{good[0]},../../etc/passwd": "is not in a backup of this VM on the NAS",
             f"{good[0]},other-VM/{TIMES[0]}/datadisk.be12.qcow2": "is not in a backup of this VM on the NAS",
             f"{good[0]},/{good[1]}": "is not in a backup of this VM on the NAS",

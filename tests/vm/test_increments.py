@@ -228,7 +228,9 @@ class ADisk(ChainTest):
             self.commit(vm)
             vm.write("vda", 20 * MIB, MIB, 8 + in_between)
             taken = self.take(vm, "--incremental", "--verify")
-            if not in_between:
+            if in_between:
+                self.assertRegex(self.disk_of(taken)["full_because"], "was replaced")
+            else:
                 self.assertEqual([(self.disk_of(taken, name)["data_bytes"]) for name in ("vda", "vdb")], [2 * MIB, 0])
             self.assert_restores(taken)
 

@@ -79,6 +79,7 @@ class AChainOfCloudStacks(Moving, IncrementTest):
         self.move(self.vm, with_disks=True)
         self.vm.write("vda", 5 * MIB, MIB, 7)
         self.assert_fallback(self.increment(1, 0), 1)
+        self.assertRegex(self.log.read_text(), "was replaced")
 
 
 if __name__ == "__main__":
