@@ -147,4 +147,17 @@ inline HandMade with_snapshot() {
   return image;
 }
 
+/// With a bitmap extension, its directory in cluster 8, its table in 9, its data in 10.
+inline HandMade with_bitmap() {
+  HandMade image;
+  for (int i = 0; i < 3; ++i) image.add_cluster();
+  image.put64(88, kAutoclearBitmaps);
+  image.put32(112, kExtensionBitmaps), image.put32(116, 24), image.put32(120, 1), image.put64(128, 32),
+      image.put64(136, 8 * kCluster);
+  image.put64(8 * kCluster, 9 * kCluster), image.put32(8 * kCluster + 8, 1), image.put32(8 * kCluster + 16, 0x01100003);
+  image.put64(9 * kCluster, 10 * kCluster);
+  for (const std::uint64_t cluster : {8u, 9u, 10u}) image.set_refcount(cluster, 1);
+  return image;
+}
+
 }  // namespace nasbackup::qcow2
