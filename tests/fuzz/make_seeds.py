@@ -9,13 +9,15 @@ import random
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "lab"))
+from qemu_img import run  # noqa: E402
+
 NASBACKUP = os.environ.get("NASBACKUP", str(ROOT / "build" / "tools" / "nasbackup"))
 WEAK = ("--insecure-pbkdf", "--pbkdf-iterations", "1000")
 KIB = 1 << 10
@@ -37,8 +39,14 @@ OPTIONS_OF_HEADERS = ["", "compat=0.10", "cluster_size=2M", "cluster_size=512", 
                       "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"]
 
 
-def run(*words):
-    subprocess.run([*map(str, words)], check=True, stdout=subprocess.DEVNULL)
+def option(number, data=b""):
+    """Of the NBD handshake."""
+    return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
+
+
+def name(text):
+    """A string as NBD's options have it."""
+    return struct.pack(">I", len(text)) + text
 
 
 class Seeds:
@@ -200,12 +208,6 @@ class Seeds:
         self.keep("manifest", name + "-merged", json.dumps(merged, indent=2).encode())
 
     def conversations(self):
-        def option(number, data=b""):
-            return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
-
-        def name(text):
-            return struct.pack(">I", len(text)) + text
-
         def request(kind, offset, length, flags=0, cookie=1):
             return struct.pack(">IHHQQI", 0x25609513, flags, kind, cookie, offset, length)
 
@@ -224,12 +226,6 @@ class Seeds:
 
     def hellos(self):
         """What qemu-nbd says to formats/nbd_hello's client, for an export that it has and one that it has not."""
-        def option(number, data=b""):
-            return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
-
-        def name(text):
-            return struct.pack(">I", len(text)) + text
-
         run("qemu-img", "create", "-q", "-f", "qcow2", "served.qcow2", "1M")
         run("qemu-nbd", "--fork", "--persistent", "--read-only", "--socket", self.work / "nbd", "--export-name", "vda", "--allocation-depth",
             "--pid-file", "nbd.pid", "-f", "qcow2", "served.qcow2")
