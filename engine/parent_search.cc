@@ -54,6 +54,7 @@ class ParentSearch {
     const std::string_view name = base_name(options_.parent);  // DIR/VM/NAME, VM/NAME or NAME
     for (const set::CatalogueSet& set : sets_) {
       if (set.name != name) continue;
+      if (const std::string damage = damage_of(set); !damage.empty()) throw Fault(FaultKind::damaged, "--incremental=" + damage);
       if (const std::string obstacle = obstacle_of(set); !obstacle.empty())
         throw Fault(FaultKind::usage, "--incremental=" + options_.parent + ": " + obstacle);
       return set;
@@ -62,13 +63,20 @@ class ParentSearch {
                 "--incremental=" + options_.parent + ": " + run_.partial()->vm().path() + " has no such set");
   }
 
+  /// What is damaged, of the set or of what it stands on, as far as the listing tells.
+  std::string damage_of(const set::CatalogueSet& set) const {
+    if (set.damaged) return set.name + ": " + set.note;
+    const std::string broken = chains_.break_of(set);
+    return broken.empty() ? "" : set.name + ": " + broken;
+  }
+
   /// Why the set cannot be a parent; empty when nothing speaks against it. Asks libvirt last.
   std::string obstacle_of(const set::CatalogueSet& set) {
-    if (!set.manifest || set.damaged) return set.name + ": " + (set.note.empty() ? "has no manifest" : set.note);
+    if (const std::string damage = damage_of(set); !damage.empty()) return damage;
+    if (!set.manifest) return set.name + ": " + (set.note.empty() ? "has no manifest" : set.note);
     if (set.manifest->checkpoint.empty()) return set.name + ": was made without a checkpoint";
     if (!ledger_.is_ours(set.manifest->checkpoint)) return set.name + ": its checkpoint was made for another target";
     if (!ledger_.has(set.manifest->checkpoint)) return set.name + ": its checkpoint was deleted";
-    if (const std::string broken = chains_.break_of(set); !broken.empty()) return set.name + ": " + broken;
     if (const std::string why = mismatch_of(*set.manifest, chains_.below(set).size(), options_); !why.empty()) return why;
     return bitmaps_of(*set.manifest).empty() ? set.name + ": the bitmaps of its checkpoint are missing or inconsistent" : "";
   }

@@ -262,10 +262,14 @@ class ABrokenChain(ChainTest):
         self.assertEqual(list(out.iterdir()), [])
         image.write_bytes(whole[:-512])
         self.assert_status(self.verify(taken.set), DAMAGED, f"{image}: has .* bytes")
+        named = [f"--incremental={one.set.name}" for one in (full, taken)]
+        for words in named:  # asked for by its name, damage is no reason to do something else
+            self.assert_status(self.backup(vm, words), DAMAGED, f"{image.name}:? has .* bytes")
         self.assertEqual(self.take(vm, "--incremental").json()["kind"], "full")
         image.write_bytes(whole)
         self.assert_status(self.verify(taken.set), DONE)
         (full.set / "manifest.json").rename(self.dir / "manifest.json")
+        self.assert_status(self.backup(vm, named[1]), DAMAGED, full.set.name)
         self.assert_status(self.verify(taken.set), DAMAGED, full.set.name)
 
     def test_whose_image_names_another_backing_file_is_damaged(self):
