@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 import dirty_bitmaps  # noqa: E402
 import judge  # noqa: E402
 import lab  # noqa: E402
-from lab import DONE, MIB, NOT_FOUND, USAGE, wait_until  # noqa: E402
+from lab import DONE, MIB, NOT_FOUND, USAGE, Disk, wait_until  # noqa: E402
 
 DAMAGED = 13
 QUICK = ["--pbkdf-iterations", "1000", "--insecure-pbkdf"]
@@ -117,6 +117,19 @@ class AChain(ChainTest):
                     self.assert_restores(one, *opens)
                 self.assert_status(self.verify(taken[-1].set, *opens), DONE)
                 self.assert_agree(vm, taken[0], taken[-1])
+
+    def test_has_a_block_device_as_a_whole_each_time(self):
+        image = self.disk("vdb", 33 * MIB, fill=MIB, name="device.img").path
+        device = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        self.addCleanup(subprocess.run, ["losetup", "-d", device])
+        vm = self.domain("machine", [self.disk("vda", 64 * MIB, "qcow2", fill=4 * MIB), Disk("vdb", device)])
+        self.take(vm, "--full")
+        for target in ("vda", "vdb"):
+            vm.write(target, 20 * MIB, MIB, 7)
+        taken = self.take(vm, "--incremental")
+        self.assertEqual((self.disk_of(taken)["full_because"], self.disk_of(taken)["data_bytes"]), (None, MIB))
+        self.assertEqual(self.disk_of(taken, "vdb")["full_because"], "raw cannot hold a bitmap")
+        self.assert_restores(taken)
 
     def test_can_be_a_differential(self):
         vm = self.machine()

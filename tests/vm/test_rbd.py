@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 import ceph  # noqa: E402
 import cloudstack  # noqa: E402
 import exposure  # noqa: E402
+import judge  # noqa: E402
 import lab  # noqa: E402
 import libvirt  # noqa: E402
 from lab import DONE, FAILED, MIB, SOURCE, TIMED_OUT, Disk, wait_until  # noqa: E402
@@ -270,6 +271,19 @@ class ARunningVm(DisksInCeph, lab.LabTest):
         self.assert_backed_up(domain, {"vda": before})
         self.assertNotEqual(cluster.content(image), before.read_bytes())
         self.assert_nothing_left(domain, published=1)
+
+    def test_is_whole_each_time_where_the_other_disk_is_an_increment(self):
+        image = self.volume_in_ceph(32 * MIB)
+        domain = self.domain("machine", [self.rbd_disk(image, self.secret()), self.disk("vdb", 32 * MIB, "qcow2", fill=MIB)])
+        self.assert_status(self.backup(domain, "--full"), DONE)
+        for target in ("vda", "vdb"):
+            domain.write(target, 12 * MIB, MIB, 7)
+        result = self.backup(domain, "--incremental", "--verify")
+        self.assert_status(result, DONE)
+        disks = {disk["name"]: (disk["full_because"], disk["data_bytes"]) for disk in result.json()["disks"]}
+        self.assertEqual(disks["vda"][0], "raw cannot hold a bitmap")
+        self.assertEqual(disks["vdb"], (None, MIB))
+        judge.same(self.image(Path(result.json()["set"]), "vda"), self.content(image))
 
 
 class AVmThatIsShutOff(DisksInCeph, lab.LabTest):
